@@ -1,0 +1,36 @@
+# Needs python3 (3.11 or newer) and make; everything else goes into .venv on first use.
+PYTHON ?= python3
+BIN := .venv/bin
+WORKERS ?= 2
+
+.PHONY: demo test test-faults lint format clean
+
+# Exact versions are the ones pip resolves from pyproject.toml's lower bounds.
+.venv/ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"clipjax needs Python 3.11 or newer; {sys.executable} is {v.major}.{v.minor}. Say PYTHON=python3.11 make ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[experiments,test,lint]'
+	@touch $@
+
+demo: .venv/ready  ## four methods, three tasks, heavy tails: runs/demo/report.html
+	$(BIN)/python -m experiments.demo --workdir runs/demo
+
+test: .venv/ready  ## every test but the long fault drills
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not faults'
+
+test-faults: .venv/ready  ## kills each task's run twenty times
+	$(BIN)/python -m pytest -q -m faults --timeout 3600
+
+lint: .venv/ready  ## format, style, types, who may import whom
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv runs build dist .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,55 @@
+"""Gradient clipping and graduated optimisation as Optax transformations.
+
+Everything here is an ordinary Optax transformation, or a function of one's state:
+
+```python
+tx = optax.chain(clipjax.clip_by_tensor_norm(1.0), optax.adamw(1e-3))
+tx = clipjax.clipped_sstm(learning_rate=0.01, smoothness=10.0, clip_level=1.0)
+...
+print(clipjax.clip_stats(opt_state).fraction)           # share of clipped steps
+loss(clipjax.eval_params(opt_state, params))            # at the method's evaluation point
+```
+
+Importing clipjax loads jax and optax only.
+"""
+
+from clipjax.optim import (
+    AverageIteratesState,
+    ClippedSSTMState,
+    ClipState,
+    ClipStats,
+    SimilarTrianglesState,
+    average_iterates,
+    clip_by_global_norm,
+    clip_by_tensor_norm,
+    clip_by_value,
+    clip_stats,
+    clipped_sgd,
+    clipped_sstm,
+    eval_params,
+    normalize_by_global_norm,
+    scale_by_similar_triangles,
+    sstm_step_size,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AverageIteratesState",
+    "ClipState",
+    "ClipStats",
+    "ClippedSSTMState",
+    "SimilarTrianglesState",
+    "__version__",
+    "average_iterates",
+    "clip_by_global_norm",
+    "clip_by_tensor_norm",
+    "clip_by_value",
+    "clip_stats",
+    "clipped_sgd",
+    "clipped_sstm",
+    "eval_params",
+    "normalize_by_global_norm",
+    "scale_by_similar_triangles",
+    "sstm_step_size",
+]

@@ -1,0 +1,79 @@
+"""Losses as one value per example, and their mean over the real examples of a batch.
+
+A partial last batch is padded and carries a mask, so every reduction here is a sum of numerators
+over a count. All arithmetic is float32, whatever the model computed in.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def masked_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
+    """Return sum_i w_i v_i / sum_i w_i, and 0 when no weight is positive.
+
+    A value under zero weight has no influence, be it NaN or infinite, nor has its gradient.
+
+    Args:
+        values: (...), float.
+        weights: (...), non-negative, same shape as `values`.
+
+    Returns:
+        A float32 scalar.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> float(masked_mean(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([1.0, 1.0, 0.0])))
+        2.0
+    """
+    return masked_sum(values, weights) / jnp.maximum(jnp.sum(weights, dtype=jnp.float32), 1.0)
+
+
+def masked_sum(values: jax.Array, weights: jax.Array) -> jax.Array:
+    """Return sum_i w_i v_i over positive weights, a float32 scalar.
+
+    Args:
+        values: (...), float.
+        weights: (...), non-negative, same shape as `values`.
+    """
+    values = jnp.where(weights > 0, values, 0).astype(jnp.float32)
+    return jnp.sum(values * weights)
+
+
+def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Return the cross-entropy of each example: log sum_j exp(logits_j) - logits_label.
+
+    Args:
+        logits: (..., num_classes), float.
+        labels: (...), integer, in [0, num_classes).
+
+    Returns:
+        (...), float32, in nats.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> softmax_cross_entropy(jnp.zeros((2, 10)), jnp.array([3, 4])).round(4).tolist()
+        [2.302..., 2.302...]
+    """
+    return optax.losses.softmax_cross_entropy_with_integer_labels(
+        logits.astype(jnp.float32), labels
+    )
+
+
+def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
+    """Return the mean squared error of each example, over its pixels and channels.
+
+    Args:
+        predictions: (batch, ...), float.
+        targets: (batch, ...), float, same shape.
+
+    Returns:
+        (batch,), float32.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> squared_error(jnp.zeros((2, 4, 4, 3)), jnp.ones((2, 4, 4, 3))).tolist()
+        [1.0, 1.0]
+    """
+    difference = predictions.astype(jnp.float32) - targets.astype(jnp.float32)
+    return jnp.mean(jnp.square(difference), axis=tuple(range(1, difference.ndim)))

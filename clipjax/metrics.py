@@ -1,0 +1,140 @@
+"""Metrics as sums over examples, exact on partial batches.
+
+On the device: counts (int32, so that they are exact beyond the 2^24 of float32) and per-example
+values. On the host: the metric from the counts, in float64.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def top_k_correct(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
+    """Return whether each label is among its k largest logits (ties: the lower class first).
+
+    Args:
+        logits: (batch, num_classes), float.
+        labels: (batch,), integer.
+        k: how many guesses; at least num_classes makes every guess right.
+
+    Returns:
+        (batch,), bool.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> logits = jnp.array([[0.1, 0.7, 0.2], [0.1, 0.7, 0.2]])
+        >>> top_k_correct(logits, jnp.array([2, 0]), k=2).tolist()
+        [True, False]
+    """
+    _, guesses = jax.lax.top_k(logits, min(k, logits.shape[-1]))
+    return jnp.any(guesses == labels[:, None], axis=-1)
+
+
+def confusion_matrix(
+    labels: jax.Array, predictions: jax.Array, weights: jax.Array, num_classes: int
+) -> jax.Array:
+    """Count the pixels of each (truth, prediction) pair; entry [i, j] has truth i, prediction j.
+
+    Computed image by image as a product of one-hot matrices, which every device does fast (a
+    scatter-add is not). Within an image the counts are float32, exact up to 2^24 = 4096^2 pixels;
+    the sum over images is int32, exact up to 2^31 pixels. Sum over batches on the host, in int64.
+
+    Args:
+        labels: (batch, pixels), integer; labels outside [0, num_classes) are left out.
+        predictions: (batch, pixels), integer, in [0, num_classes).
+        weights: (batch,), 1 for the images that count, 0 for the others.
+        num_classes: number of classes.
+
+    Returns:
+        (num_classes, num_classes), int32.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> truth, guess = jnp.array([[0, 1, 1, 255]]), jnp.array([[0, 1, 0, 0]])
+        >>> confusion_matrix(truth, guess, jnp.ones(1), num_classes=2).tolist()
+        [[1, 0], [1, 1]]
+    """
+    truth = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
+    guess = jax.nn.one_hot(predictions, num_classes, dtype=jnp.float32)
+    counts = jnp.einsum("bni,bnj->bij", truth, guess, preferred_element_type=jnp.float32)
+    return jnp.sum(jnp.where(weights[:, None, None] > 0, counts, 0).astype(jnp.int32), axis=0)
+
+
+def intersection_over_union(confusion: np.ndarray) -> np.ndarray:
+    """Return each class's intersection over union: n_cc / (n_c. + n_.c - n_cc).
+
+    Everingham et al. 2015, "The PASCAL visual object classes challenge: a retrospective",
+    section 4.2.3.
+
+    Args:
+        confusion: (num_classes, num_classes), counts, truth by row.
+
+    Returns:
+        (num_classes,), float64; NaN for a class neither in the truth nor predicted.
+
+    Examples:
+        >>> intersection_over_union(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]])).round(3).tolist()
+        [0.75, 0.667, nan]
+    """
+    confusion = np.asarray(confusion, np.float64)
+    intersection = np.diagonal(confusion)
+    union = confusion.sum(0) + confusion.sum(1) - intersection
+    return np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)
+
+
+def mean_intersection_over_union(confusion: np.ndarray) -> float:
+    """Return the mean of the classes' intersection over union (mIoU).
+
+    Classes neither in the truth nor predicted are left out of the mean; a class predicted but
+    absent from the truth counts as 0. NaN when nothing was counted.
+
+    Args:
+        confusion: (num_classes, num_classes), counts over the whole set, truth by row.
+
+    Examples:
+        >>> mean_intersection_over_union(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]]))
+        0.708...
+    """
+    iou = intersection_over_union(confusion)
+    present = ~np.isnan(iou)
+    return float(iou[present].mean()) if present.any() else float("nan")
+
+
+def majority_confusion(confusion: np.ndarray) -> np.ndarray:
+    """Return the confusion matrix of always predicting the commonest class of the truth.
+
+    The baseline that a classifier of unbalanced classes (such as background) must beat.
+
+    Args:
+        confusion: (num_classes, num_classes), counts, truth by row.
+
+    Examples:
+        >>> majority_confusion(np.array([[3, 1], [1, 1]])).tolist()
+        [[4, 0], [2, 0]]
+    """
+    truth = np.asarray(confusion).sum(axis=1)
+    majority = np.zeros_like(confusion)
+    majority[:, np.argmax(truth)] = truth
+    return majority
+
+
+def peak_signal_to_noise_ratio(squared_errors: jax.Array, data_range: float) -> jax.Array:
+    """Return each image's PSNR in decibels: 10 log10(data_range^2 / MSE), at most 100 dB.
+
+    The cap (an MSE of 1e-10 data_range^2, far below the rounding to 8 bits, 59 dB) keeps a
+    perfectly predicted image, such as a black one, from making a mean over images infinite.
+
+    Args:
+        squared_errors: (batch,), each image's mean squared error.
+        data_range: difference of the largest and the smallest possible value.
+
+    Returns:
+        (batch,), float32.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> peak_signal_to_noise_ratio(jnp.array([0.01, 0.0]), data_range=1.0).tolist()
+        [20.0, 100.0]
+    """
+    relative = jnp.maximum(squared_errors.astype(jnp.float32) / data_range**2, 1e-10)
+    return -10.0 * jnp.log10(relative)

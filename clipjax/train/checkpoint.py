@@ -1,0 +1,194 @@
+"""Checkpoints that survive being killed at any moment. The only module that imports Orbax.
+
+One checkpoint holds all that a run is: parameters, optimizer state, model state and step, with
+the seed and global batch that turn the step into a position in the data. Orbax writes into a
+temporary folder and renames it, so a killed save leaves no checkpoint; a checkpoint damaged
+afterwards is found by its digest, and the one before is used.
+"""
+
+import logging
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Sharding
+
+from clipjax.train.state import TrainState, digest
+
+# How a truncated, altered or missing file shows: JSON and tensorstore raise any of these.
+DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError)
+
+
+class CheckpointMismatch(ValueError):
+    """The checkpoints belong to another run."""
+
+
+@dataclass(frozen=True)
+class Position:
+    """What turns a step into a position in the data; it must not change within a run."""
+
+    data_seed: int
+    batch_size: int
+
+
+class Checkpoints:
+    """The checkpoints of one run; a context manager that waits for pending saves at its end.
+
+    Args:
+        directory: the folder, made if absent.
+        position: stored with each checkpoint; a different one at restoring is refused.
+        keep: how many of the newest to keep, at least 2 so that a damaged one has a predecessor.
+    """
+
+    def __init__(self, directory: Path, position: Position, *, keep: int = 2):
+        import orbax.checkpoint as ocp
+
+        if keep < 2:
+            raise ValueError(f"keep is {keep}; expected at least 2, one may be found damaged")
+        self._ocp = ocp
+        self._position = position
+        self._directory = Path(directory).resolve()
+        # Orbax logs each save at INFO and, at WARNING, that metadata of one host is missing.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._manager = ocp.CheckpointManager(
+            self._directory,
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, cleanup_tmp_directories=True, step_prefix="step"
+            ),
+            item_handlers={
+                "state": ocp.StandardCheckpointHandler(),
+                "run": ocp.JsonCheckpointHandler(),
+            },
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._manager.close()
+
+    def save(self, state: TrainState) -> None:
+        """Save in the background; returns as soon as the buffers may be overwritten.
+
+        A checkpoint of this very step that is there already is the same by construction and kept.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        run = {
+            "data_seed": self._position.data_seed,
+            "batch_size": self._position.batch_size,
+            "digest": _digest(state),
+        }
+        self._manager.save(
+            step,
+            args=self._ocp.args.Composite(
+                state=self._ocp.args.StandardSave(state._asdict()),
+                run=self._ocp.args.JsonSave(run),
+            ),
+        )
+
+    def wait(self) -> None:
+        """Return when everything saved is on disk."""
+        self._manager.wait_until_finished()
+
+    def restore(self, abstract: TrainState, sharding: Sharding) -> TrainState | None:
+        """Return the newest undamaged state, or None where there is none.
+
+        Damaged checkpoints are named in a warning and moved to `damaged_checkpoints` beside the folder.
+
+        Args:
+            abstract: shapes and dtypes of the state (`jax.eval_shape`).
+            sharding: where to put it; the mesh need not be the one that saved.
+
+        Raises:
+            CheckpointMismatch: the checkpoints are of other data (seed or global batch) or of
+                another model or optimizer.
+        """
+        target = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            abstract._asdict(),
+        )
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                state = self._restore_step(step, target)
+            except CheckpointMismatch:
+                raise
+            except DAMAGE as error:
+                state, reason = None, f"{type(error).__name__}: {str(error).splitlines()[0]}"
+            else:
+                reason = "its digest differs from the one stored with it"
+            if state is not None:
+                return state
+            self._set_aside(step, reason)
+        return None
+
+    def _restore_step(self, step: int, target: dict[str, Any]) -> TrainState | None:
+        """Return the state of a step, None if its bytes are not those saved."""
+        ocp = self._ocp
+        run = self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+        for name in ("data_seed", "batch_size"):
+            if run[name] != getattr(self._position, name):
+                raise CheckpointMismatch(
+                    f"{self._directory} was made with {name} {run[name]}, this run has "
+                    f"{getattr(self._position, name)}; the step would mean other examples. "
+                    "Use another workdir"
+                )
+        self._check_structure(step, target)
+        restored = self._manager.restore(
+            step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        )["state"]
+        state = TrainState(**restored)
+        return state if run["digest"] in (None, _digest(state)) else None
+
+    def _check_structure(self, step: int, target: dict[str, Any]) -> None:
+        """Tell another model or optimizer apart from damage: the stored shapes must be ours."""
+        stored = self._manager.item_metadata(step)["state"]
+        if stored is None:
+            raise OSError("its metadata cannot be read")
+        shapes = [_shapes(tree) for tree in (stored, target)]
+        if shapes[0] != shapes[1]:
+            differing = sorted(
+                path
+                for path in shapes[0].keys() | shapes[1].keys()
+                if shapes[0].get(path) != shapes[1].get(path)
+            )
+            path = differing[0]
+            raise CheckpointMismatch(
+                f"{self._directory} holds another model or optimizer: {path} is "
+                f"{shapes[0].get(path, 'absent')} there and {shapes[1].get(path, 'absent')} here "
+                f"({len(differing)} leaves differ). Use another workdir"
+            )
+
+    def _set_aside(self, step: int, reason: str) -> None:
+        warnings.warn(
+            f"checkpoint of step {step} in {self._directory} is damaged ({reason}); "
+            "using the one before it",
+            stacklevel=3,
+        )
+        if jax.process_index() == 0:
+            aside = self._directory.parent / "damaged_checkpoints"
+            aside.mkdir(exist_ok=True)
+            folder = self._directory / f"step_{step}"
+            if folder.exists():
+                shutil.move(folder, aside / f"step_{step}")
+        self._manager.reload()
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    """Return shape by path; NamedTuple fields and dictionary keys read alike in the path."""
+    return {
+        "/".join(
+            str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path
+        ): tuple(leaf.shape)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+
+
+def _digest(state: TrainState) -> str | None:
+    """Return the state's digest, or None where no single host holds all of it."""
+    leaves = jax.tree.leaves(state)
+    return digest(state) if all(leaf.is_fully_replicated for leaf in leaves) else None

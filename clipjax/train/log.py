@@ -1,0 +1,131 @@
+"""What a run writes down: metrics.jsonl as the truth, a progress line, JSON files written whole."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of either."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of a JSON-lines file; a last line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            rows.append(json.loads(line))
+    return rows
+
+
+class MetricsFile:
+    """metrics.jsonl of a run: one JSON object a line, flushed at once.
+
+    Opening it for step n drops the rows of later steps, which a killed run wrote after its last
+    checkpoint: they are about to be made again.
+
+    Args:
+        path: the file.
+        step: steps already done by the state training starts from.
+        write: False on all hosts but the first.
+
+    Examples:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "metrics.jsonl"
+        >>> with MetricsFile(path, step=0) as metrics:
+        ...     metrics.append({"step": 1, "loss": 0.5})
+        ...     metrics.append({"step": 2, "loss": 0.25})
+        >>> with MetricsFile(path, step=1) as metrics:
+        ...     pass
+        >>> read_jsonl(path)
+        [{'step': 1, 'loss': 0.5}]
+    """
+
+    def __init__(self, path: Path, step: int, *, write: bool = True):
+        self._file = None
+        if write:
+            kept = [row for row in read_jsonl(path) if row["step"] <= step]
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
+            os.replace(temporary, path)
+            self._file = path.open("a", encoding="utf-8")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self._file:
+            self._file.close()
+
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row."""
+        if self._file:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+
+
+class ProgressLine:
+    """One line that says how far a run is: step, loss, images/s, time left.
+
+    On a terminal the line is redrawn in place; elsewhere a plain line is printed at most every
+    `interval` seconds, so that log files stay readable.
+    """
+
+    def __init__(self, name: str, steps: int, start: int, *, interval: float = 10.0):
+        self._console = Console(stderr=True)
+        self._live = self._console.is_terminal and jax.process_index() == 0
+        self._name, self._steps, self._interval = name, steps, interval
+        self._began, self._first, self._last = time.monotonic(), start, time.monotonic()
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[text]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._live,
+        )
+        self._task = self._bar.add_task(name, total=steps, completed=start, text="compiling")
+
+    def __enter__(self):
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_):
+        self._bar.stop()
+
+    def update(self, step: int, text: str) -> None:
+        """Say that `step` steps are done."""
+        self._bar.update(self._task, completed=step, text=text)
+        now = time.monotonic()
+        if not self._live and jax.process_index() == 0 and now - self._last >= self._interval:
+            self._last = now
+            left = (now - self._began) / max(step - self._first, 1) * (self._steps - step)
+            self.say(f"{self._name}  {step}/{self._steps}  {text}  left {left:.0f} s")
+
+    def say(self, text: str) -> None:
+        """Print a line above the progress line."""
+        if jax.process_index() == 0:
+            self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def scalars(values: Mapping[str, Any]) -> dict[str, float]:
+    """Return plain floats, rounded to float32's seven digits so that rows stay short."""
+    return {name: float(np.format_float_positional(np.float32(v), 7, trim="0", fractional=False))
+            if np.isfinite(v) else float(v) for name, v in values.items()}

@@ -1,0 +1,145 @@
+"""Devices and hosts: the only module that knows of meshes, shardings and distributed start-up.
+
+Data parallelism by `jit` over one mesh axis: parameters are replicated, batches are split along
+their leading axis, and XLA inserts the sums. Losses and BatchNorm statistics are those of the
+global batch, so 1 and 8 devices train the same network.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from clipjax.typing import Batch, HostBatch
+
+AXIS = "data"
+
+
+def initialize(
+    distributed: Literal["auto", "off"] = "auto", *, heartbeat_timeout_seconds: int = 100
+) -> None:
+    """Join the other hosts, if there are any. Call before anything else touches JAX.
+
+    With "auto" the cluster is found by JAX (TPU pods, Slurm, Open MPI, Kubernetes) or named by
+    JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID; where there is neither, the
+    program runs on its own.
+
+    Args:
+        distributed: "auto" or "off".
+        heartbeat_timeout_seconds: how long the others wait for a silent host before they give up.
+
+    Raises:
+        ValueError: an unknown mode, or only some of the three variables are set.
+    """
+    if distributed not in ("auto", "off"):
+        raise ValueError(f"distributed is {distributed!r}; expected 'auto' or 'off'")
+    if distributed == "off" or jax.distributed.is_initialized():
+        return
+    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    given = {name: os.environ[name] for name in names if os.environ.get(name)}
+    if 0 < len(given) < len(names):
+        raise ValueError(
+            f"{sorted(given)} set but {sorted(set(names) - set(given))} not; a run over several "
+            "hosts needs all three (or none, where the cluster is found by itself)"
+        )
+    if given:
+        address, count, index = (given[name] for name in names)
+        jax.distributed.initialize(
+            address,
+            int(count),
+            int(index),
+            heartbeat_timeout_seconds=heartbeat_timeout_seconds,
+        )
+        return
+    try:
+        jax.distributed.initialize(heartbeat_timeout_seconds=heartbeat_timeout_seconds)
+    except ValueError as error:
+        # What JAX says where it finds no cluster; any other complaint is the user's to see.
+        if "coordinator_address should be defined" not in str(error):
+            raise
+
+
+def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+    """Return a one-axis mesh over all devices of all hosts (or the ones given).
+
+    Examples:
+        >>> make_mesh(jax.devices()[:1]).shape
+        OrderedDict({'data': 1})
+    """
+    devices = jax.devices() if devices is None else devices
+    return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of parameters: a full copy on each device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def split(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of batches: the leading axis split over the devices."""
+    return NamedSharding(mesh, PartitionSpec(AXIS))
+
+
+def place(batch: HostBatch, mesh: Mesh) -> Batch:
+    """Place this process's share of a batch on its devices, as one global array per key."""
+    sharding = split(mesh)
+    return {
+        key: jax.make_array_from_process_local_data(sharding, value) for key, value in batch.items()
+    }
+
+
+def jit(
+    fn: Callable[..., Any], mesh: Mesh, in_shardings: Any, *, donate_argnums: tuple[int, ...] = ()
+) -> Callable[..., Any]:
+    """Compile `fn` over the mesh with replicated results (states, metrics, statistics)."""
+    return jax.jit(
+        fn,
+        in_shardings=in_shardings,
+        out_shardings=replicated(mesh),
+        donate_argnums=donate_argnums,
+    )
+
+
+def check_divisible(batch_size: int, accumulation: int, mesh: Mesh) -> None:
+    """Refuse a global batch that does not split evenly.
+
+    Raises:
+        ValueError: `batch_size` is no multiple of devices x accumulation.
+    """
+    devices = mesh.size
+    if batch_size % (devices * accumulation):
+        near = max(1, round(batch_size / (devices * accumulation))) * devices * accumulation
+        raise ValueError(
+            f"global batch of {batch_size} does not split over {devices} devices x "
+            f"{accumulation} accumulation steps; use a multiple of {devices * accumulation}, "
+            f"such as {near}"
+        )
+
+
+def process() -> dict[str, int]:
+    """Return this process's place among the hosts, as keyword arguments for `Data`."""
+    return {"process_index": jax.process_index(), "process_count": jax.process_count()}
+
+
+def stop_agreed(stop: bool, step: int) -> bool:
+    """Return whether all hosts stop after this step; one that was told to stop tells the others.
+
+    Alone this is `stop`. With several hosts every one must leave the loop at the same step, or
+    the rest would wait for ever in a collective.
+    """
+    if jax.process_count() == 1:
+        return stop
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.reached_preemption_sync_point(step))
+
+
+def describe() -> str:
+    """Return the devices in words, such as '2 x cpu' or '8 x TPU v5e on 2 hosts'."""
+    kinds, counts = np.unique([d.device_kind for d in jax.devices()], return_counts=True)
+    words = ", ".join(f"{count} x {kind}" for kind, count in zip(kinds, counts, strict=True))
+    hosts = jax.process_count()
+    return words if hosts == 1 else f"{words} on {hosts} hosts"

@@ -1,0 +1,17 @@
+"""The smallest real run: digits with clipped-SSTM, for newcomers and tests.
+
+python -m experiments.train --config configs/smoke.py --workdir runs/smoke
+"""
+
+from experiments.config import ClippedSSTM, Duration, ResNet18, Run
+
+config = Run(
+    task="classification",
+    dataset="digits",
+    model=ResNet18(width=8, stem="small"),
+    optimizer=ClippedSSTM(learning_rate=0.01, smoothness=10.0, clip_level=1.0),
+    duration=Duration(steps=200),
+    batch_size=64,
+    evaluate_every=Duration(steps=100),
+    checkpoint_every=Duration(steps=20),
+)

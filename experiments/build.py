@@ -1,0 +1,195 @@
+"""From a config to the objects that training needs. Everything of clipjax meets here."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+import clipjax
+from clipjax import data as datasets
+from clipjax import models, tasks
+from clipjax.train.loop import Plan
+from clipjax.train.step import Controls, Program, controls
+from clipjax.typing import Task
+from experiments import config
+
+FACTORIES: dict[type, Callable[..., optax.GradientTransformationExtraArgs]] = {
+    config.SGD: optax.sgd,
+    config.Adam: optax.adam,
+    config.ClippedSGD: clipjax.clipped_sgd,
+    config.ClippedSSTM: clipjax.clipped_sstm,
+}
+
+AUGMENTATIONS: dict[str, Callable[[], datasets.Augment]] = {
+    "digits": lambda: datasets.pad_crop(1),
+    # Mirrored or turned digits are no digits; scenes are augmented by being composed.
+    "photos_x4": datasets.dihedral,
+}
+"""What is usual for a dataset; none for those not listed."""
+
+Moments = tuple[tuple[float, ...], tuple[float, ...]]
+
+IMAGENET_MOMENTS: Moments = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of ImageNet's channels on the scale [0, 1], as torchvision's."""
+
+MOMENTS: dict[str, Moments] = {"digits": ((0.305,), (0.376,))}
+"""Of datasets that are not photographs; a test compares them with the training images."""
+
+Sources = tuple[datasets.Source, datasets.Source]
+"""Training and held-out records."""
+
+
+def load_sources(dataset: str, data_dir: Path | None) -> Sources:
+    """Return a dataset's training and held-out records; embedded sets are prepared on first use."""
+    return datasets.load(dataset, "train", data_dir), datasets.load(dataset, "test", data_dir)
+
+
+def make_data(run: config.Run, sources: Sources) -> datasets.Pipeline:
+    """Return the run's batches."""
+    augment = AUGMENTATIONS.get(run.dataset, lambda: None) if run.augment else lambda: None
+    return datasets.Pipeline(
+        *sources,
+        batch_size=run.batch_size,
+        evaluation_batch_size=run.evaluation_batch_size,
+        augment=augment(),
+        seed=run.seed,
+    )
+
+
+def make_task(run: config.Run, source: datasets.Source) -> Task:
+    """Return what is lost and measured; images are normalised by their dataset's moments."""
+    channels = source.image_shape[-1]
+    mean, std = MOMENTS.get(run.dataset, IMAGENET_MOMENTS)
+    if run.task != "super_resolution" and (len(mean) != channels or source.num_classes < 2):
+        raise ValueError(
+            f"dataset {run.dataset!r} has {channels} channels and {source.num_classes} classes, "
+            f"which does not suit task {run.task!r}"
+        )
+    match run.task:
+        case "classification":
+            return tasks.Classification(source.num_classes, mean, std)
+        case "segmentation":
+            return tasks.Segmentation(source.num_classes, mean, std)
+        case "super_resolution":
+            return tasks.SuperResolution()
+
+
+def make_model(run: config.Run, num_classes: int) -> Any:
+    """Return the Flax module; the number of classes comes from the data."""
+    fields = {f.name: getattr(run.model, f.name) for f in dataclasses.fields(run.model)}
+    if not isinstance(run.model, config.SRResNet):
+        fields["num_classes"] = num_classes
+    return getattr(models, type(run.model).__name__)(**fields)
+
+
+def schedule_shape(
+    schedule: config.LearningRateSchedule, steps: int
+) -> Callable[[jax.typing.ArrayLike], jax.Array]:
+    """Return the learning rate's factor in [0, 1] as a function of the step from 0.
+
+    Examples:
+        >>> shape = schedule_shape(config.LearningRateSchedule("linear", warmup_steps=2), steps=6)
+        >>> [float(shape(k)) for k in range(6)]
+        [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
+    """
+    warmup = schedule.warmup_steps
+    decay_steps = max(steps - warmup, 1)
+    decay = {
+        "constant": optax.constant_schedule(1.0),
+        "cosine": optax.cosine_decay_schedule(1.0, decay_steps),
+        "linear": optax.linear_schedule(1.0, 0.0, decay_steps),
+    }[schedule.kind]
+    if not warmup:
+        return decay
+    # The first step already moves: a rate of exactly 0 would waste a batch.
+    ramp = optax.linear_schedule(1 / warmup, 1.0, max(warmup - 1, 1))
+    return optax.join_schedules([ramp, decay], [warmup])
+
+
+def rates(optimizer: config.Optimizer) -> dict[str, float]:
+    """Return the optimizer's run-time values.
+
+    Examples:
+        >>> rates(config.ClippedSGD(0.1, clip_level=None))
+        {'learning_rate': 0.1}
+    """
+    values = {name: getattr(optimizer, name, None) for name in config.RATES}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def make_optimizer(
+    optimizer: config.Optimizer, shape: Callable | None
+) -> Callable[[Mapping[str, jax.Array]], optax.GradientTransformationExtraArgs]:
+    """Return rates -> transformation, for use inside compiled functions."""
+    static = {f.name: getattr(optimizer, f.name) for f in dataclasses.fields(optimizer)}
+
+    def build(values: Mapping[str, jax.Array]) -> optax.GradientTransformationExtraArgs:
+        arguments = static | dict(values)
+        if shape is not None:
+            arguments["learning_rate"] = lambda count: values["learning_rate"] * shape(count)
+        return FACTORIES[type(optimizer)](**arguments)
+
+    return build
+
+
+def make_step_metrics(optimizer: config.Optimizer, shape: Callable | None) -> Callable:
+    """Return (opt_state, rates, step) -> learning rate and, for clipping methods, clip stats."""
+    clips = getattr(optimizer, "clip_level", None) is not None
+
+    def step_metrics(opt_state, values, step):
+        rate = values["learning_rate"]
+        logged = {"learning_rate": rate if shape is None else rate * shape(step)}
+        if clips:
+            stats = clipjax.clip_stats(opt_state)
+            logged |= {"clip_level": stats.level, "clipped_fraction": stats.fraction}
+        return logged
+
+    return step_metrics
+
+
+def plan(run: config.Run, num_train: int) -> Plan:
+    """Return when what happens, in optimizer steps."""
+
+    def steps(duration: config.Duration) -> int:
+        return duration.in_steps(run.batch_size, num_train)
+
+    return Plan(
+        steps=steps(run.duration),
+        log_every=run.log_every,
+        evaluate_every=steps(run.evaluate_every),
+        checkpoint_every=steps(run.checkpoint_every),
+        accumulation=run.accumulation,
+        calibration_batches=run.calibration_batches,
+    )
+
+
+def program_key(run: config.Run, num_train: int) -> Any:
+    """Return what a compiled program depends on; runs with equal keys share it."""
+    optimizer = dataclasses.replace(run.optimizer, **dict.fromkeys(rates(run.optimizer), 1.0))
+    steps = None if run.schedule.kind == "constant" else plan(run, num_train).steps
+    return run.task, run.dataset, run.model, optimizer, run.schedule, steps
+
+
+def make_program(run: config.Run, sources: Sources, mesh: Mesh) -> Program:
+    """Return the compiled functions of a run."""
+    shape = None
+    if run.schedule != config.LearningRateSchedule():
+        shape = schedule_shape(run.schedule, plan(run, len(sources[0])).steps)
+    averages = isinstance(run.optimizer, config.ClippedSSTM)
+    return Program(
+        model=make_model(run, sources[0].num_classes),
+        task=make_task(run, sources[0]),
+        optimizer=make_optimizer(run.optimizer, shape),
+        evaluation_params=clipjax.eval_params if averages else lambda _, params: params,
+        step_metrics=make_step_metrics(run.optimizer, shape),
+        mesh=mesh,
+    )
+
+
+def make_controls(run: config.Run) -> Controls:
+    """Return the run's seed and rates."""
+    return controls(run.seed, rates(run.optimizer))

@@ -1,0 +1,160 @@
+"""Run a grid of methods, tasks and seeds: `python -m experiments.compare --config configs/demo.py
+--workdir runs/demo`.
+
+All runs share one process: the data are decoded once, and each (task, method) compiles once, since
+seeds and rates are values at run time. Each run has its own workdir, `GRID/task/method/seed0`.
+Called again, it does what is missing.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+from clipjax.train import mesh as meshes
+from clipjax.train.loop import NonFiniteLoss
+from experiments import config as configs
+from experiments.train import (
+    EXIT_STOPPED,
+    Workbench,
+    common_arguments,
+    enable_compilation_cache,
+    explain,
+    run_one,
+    stop_on_sigterm,
+)
+
+PRIMARY = {"classification": "top1", "segmentation": "mean_iou", "super_resolution": "psnr"}
+"""The metric each task is judged by; larger is better for all."""
+
+
+def expand(grid: configs.Grid) -> dict[str, configs.Run]:
+    """Return folder -> run, one for each run and seed."""
+    return {
+        f"{key}/seed{seed}": dataclasses.replace(run, seed=seed)
+        for key, run in grid.runs.items()
+        for seed in grid.seeds
+    }
+
+
+def select(grid: configs.Grid, only: Sequence[str]) -> configs.Grid:
+    """Return the grid with the runs whose key contains one of the words.
+
+    Raises:
+        ValueError: a word fits no run, with the nearest.
+    """
+    if not only:
+        return grid
+    parts = {part for key in grid.runs for part in key.split("/")}
+    for word in only:
+        if not any(word in key for key in grid.runs):
+            raise ValueError(f"--only {word!r} fits no run; {configs.nearest(word, parts)}")
+    kept = {k: run for k, run in grid.runs.items() if any(word in k for word in only)}
+    return dataclasses.replace(grid, runs=kept)
+
+
+def finished(workdir: Path, run: configs.Run) -> dict[str, Any] | None:
+    """Return the summary of a run that is done already, with this very config."""
+    path = workdir / "summary.json"
+    if not path.exists():
+        return None
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it to run again") from error
+    return summary if configs.from_json(summary["config"]) == run else None
+
+
+def run_grid(
+    grid: configs.Grid,
+    workdir: Path,
+    bench: Workbench,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = print,
+) -> list[dict[str, Any]] | None:
+    """Do every run of the grid that is not done yet.
+
+    Returns:
+        The summaries, in the grid's order; None if stopped. A run that diverged is one of them.
+    """
+    runs = expand(grid)
+    summaries = []
+    began = time.monotonic()
+    for number, (folder, run) in enumerate(runs.items(), 1):
+        summary = finished(workdir / folder, run)
+        if summary is None:
+            try:
+                summary = run_one(
+                    run, workdir / folder, bench, name=folder, should_stop=should_stop
+                )
+            except NonFiniteLoss:
+                summary = finished(workdir / folder, run)
+            if summary is None:
+                return None
+            left = (time.monotonic() - began) / number * (len(runs) - number)
+            say(f"[{number}/{len(runs)}] {_line(folder, summary)}   about {left:.0f} s left")
+        summaries.append(summary)
+    return summaries
+
+
+def _line(folder: str, summary: dict[str, Any]) -> str:
+    name = PRIMARY[summary["task"]]
+    value = summary["metrics"].get(name)
+    score = "diverged" if value is None else f"{name} {value:.4f}"
+    return f"{folder:45s} {score:16s} {summary['wall_time']:5.1f} s"
+
+
+def table(summaries: Sequence[dict[str, Any]]) -> Table:
+    """Return a terminal table, best first within each task."""
+    shown = Table("run", "metric", "value", "loss", "seconds")
+
+    def order(summary):
+        value = summary["metrics"].get(PRIMARY[summary["task"]], float("-inf"))
+        return summary["task"], -value
+
+    for summary in sorted(summaries, key=order):
+        name = PRIMARY[summary["task"]]
+        metrics = summary["metrics"]
+        values = [f"{metrics[k]:.4f}" if k in metrics else summary["status"] for k in (name, "loss")]
+        shown.add_row(summary["name"], name, *values, f"{summary['wall_time']:.1f}")
+    return shown
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a grid from the command line."""
+    parser = common_arguments(__doc__ or "")
+    parser.add_argument("--config", type=Path, required=True, help="a file that yields a Grid")
+    parser.add_argument("--only", nargs="*", default=[], help="words that a run's key contains")
+    parser.add_argument("--seeds", nargs="*", type=int, help="instead of the grid's")
+    known = parser.parse_args(arguments)
+    grid = configs.load(known.config)
+    if not isinstance(grid, configs.Grid):
+        raise ValueError(f"{known.config} is one run; run it with python -m experiments.train")
+    if known.seeds:
+        grid = dataclasses.replace(grid, seeds=tuple(known.seeds))
+    meshes.initialize(known.distributed)
+    enable_compilation_cache()
+    summaries = run_grid(
+        select(grid, known.only),
+        known.workdir,
+        Workbench(known.data_dir),
+        should_stop=stop_on_sigterm(),
+    )
+    if summaries is None:
+        print("stopped and saved; the same line goes on", file=sys.stderr)
+        return EXIT_STOPPED
+    if jax.process_index() == 0:
+        Console().print(table(summaries))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(explain(main))

@@ -1,0 +1,407 @@
+"""What an experiment is: frozen dataclasses, checked when made.
+
+A config file is Python and yields `config = Run(...)` (or `Grid(...)` for `experiments.compare`).
+The file chooses types (which model, which optimizer); command-line flags change numbers. Optimizer
+dataclasses mirror the signatures of the factories they stand for, field by field, so what is
+written in a config is what the factory receives.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import re
+import runpy
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeAlias
+
+ClipKind: TypeAlias = Literal["global_norm", "tensor_norm", "value"]
+
+
+def nearest(name: str, names: typing.Iterable[str]) -> str:
+    """Return '; did you mean ...?' or the list of what there is.
+
+    Examples:
+        >>> nearest("clipped_sdg", ["adam", "clipped_sgd"])
+        "did you mean 'clipped_sgd'? There are: adam, clipped_sgd"
+    """
+    names = sorted(names)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    there = f"There are: {', '.join(names)}"
+    return f"did you mean {close[0]!r}? {there}" if close else there
+
+
+def _positive(owner: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(owner, name)
+        if value is None:
+            continue
+        if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
+            raise ValueError(
+                f"{type(owner).__name__}.{name} is {value!r}; expected a positive, finite number"
+            )
+
+
+# -- Optimizers: fields and defaults are those of the factory ------------------------------------
+
+
+@dataclass(frozen=True)
+class SGD:
+    """optax.sgd"""
+
+    learning_rate: float
+    momentum: float | None = None
+    nesterov: bool = False
+    accumulator_dtype: str | None = None
+
+    name: ClassVar[str] = "sgd"
+
+    def __post_init__(self):
+        _positive(self, "learning_rate")
+
+
+@dataclass(frozen=True)
+class Adam:
+    """optax.adam"""
+
+    learning_rate: float
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    eps_root: float = 0.0
+    mu_dtype: str | None = None
+    nesterov: bool = False
+
+    name: ClassVar[str] = "adam"
+
+    def __post_init__(self):
+        _positive(self, "learning_rate")
+
+
+@dataclass(frozen=True)
+class ClippedSGD:
+    """clipjax.clipped_sgd"""
+
+    learning_rate: float
+    clip_level: float | None
+    clip: ClipKind = "global_norm"
+    momentum: float | None = None
+    nesterov: bool = False
+    clip_after_momentum: bool = False
+
+    name: ClassVar[str] = "clipped_sgd"
+
+    def __post_init__(self):
+        _positive(self, "learning_rate", "clip_level")
+
+
+@dataclass(frozen=True)
+class ClippedSSTM:
+    """clipjax.clipped_sstm"""
+
+    learning_rate: float
+    smoothness: float
+    clip_level: float | None
+    clip: ClipKind = "global_norm"
+    holder_exponent: float = 1.0
+    step_offset: int = 2
+    max_averaging_ratio: float = 1.0
+    clip_start: int | None = None
+
+    name: ClassVar[str] = "clipped_sstm"
+
+    def __post_init__(self):
+        _positive(self, "learning_rate", "smoothness", "clip_level")
+
+
+Optimizer: TypeAlias = SGD | Adam | ClippedSGD | ClippedSSTM
+
+RATES = ("learning_rate", "clip_level", "smoothness")
+"""The optimizer fields that are values at run time: runs that differ in these alone (and in the
+seed) share one compiled program."""
+
+
+# -- Models: fields are the Flax module's, the number of classes comes from the data --------------
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A multi-layer perceptron on flattened images; for tests."""
+
+    features: tuple[int, ...] = (64,)
+
+
+@dataclass(frozen=True)
+class ResNet18:
+    """ResNet-18 (He et al. 2016)."""
+
+    width: int = 64
+    stem: Literal["imagenet", "small"] = "imagenet"
+    zero_init_last_bn: bool = False
+
+    def __post_init__(self):
+        _positive(self, "width")
+
+
+@dataclass(frozen=True)
+class FCN32s:
+    """FCN (Long et al. 2015) on a VGG-16 trunk; `pool_stages=5` is FCN-32s."""
+
+    width: int = 64
+    fc_width: int = 4096
+    fc_kernel: int = 7
+    pool_stages: int = 5
+    dropout: float = 0.5
+    batch_norm: bool = False
+
+    def __post_init__(self):
+        _positive(self, "width", "fc_width", "fc_kernel", "pool_stages")
+
+
+@dataclass(frozen=True)
+class SRResNet:
+    """SRResNet (Ledig et al. 2017)."""
+
+    scale: int = 4
+    num_blocks: int = 16
+    channels: int = 64
+    global_skip: Literal["bicubic"] | None = None
+
+    def __post_init__(self):
+        _positive(self, "scale", "num_blocks", "channels")
+
+
+Model: TypeAlias = MLP | ResNet18 | FCN32s | SRResNet
+
+
+# -- Runs -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A length of training: exactly one of steps, epochs or examples.
+
+    Examples:
+        >>> Duration(epochs=2).in_steps(batch_size=64, num_train=1437)
+        45
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    examples: int | None = None
+
+    def __post_init__(self):
+        given = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        if len(given) != 1:
+            raise ValueError(
+                f"a duration of {given or 'nothing'}; expected exactly one of steps, epochs, "
+                "examples (a flag that replaces the file's unit sets the other to None)"
+            )
+        _positive(self, "steps", "epochs", "examples")
+
+    def in_steps(self, batch_size: int, num_train: int) -> int:
+        """Return the number of optimizer steps, rounded up, at least 1."""
+        if self.steps is not None:
+            return self.steps
+        examples = self.examples if self.examples is not None else self.epochs * num_train
+        return max(1, math.ceil(examples / batch_size))
+
+
+@dataclass(frozen=True)
+class LearningRateSchedule:
+    """How the learning rate moves: warm-up from 0, then constant or decay to 0 at the end."""
+
+    kind: Literal["constant", "cosine", "linear"] = "constant"
+    warmup_steps: int = 0
+
+    def __post_init__(self):
+        if self.kind not in ("constant", "cosine", "linear"):
+            raise ValueError(
+                f"schedule kind {self.kind!r}; {nearest(self.kind, ['constant', 'cosine', 'linear'])}"
+            )
+        if self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps is {self.warmup_steps}; expected 0 or more")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run. `python -m experiments.train --help` lists these as flags."""
+
+    # What is learnt from what
+    task: Literal["classification", "segmentation", "super_resolution"]
+    dataset: str
+    """A name known to `clipjax.data`."""
+    model: Model
+    optimizer: Optimizer
+
+    # How long, in what portions
+    duration: Duration
+    batch_size: int
+    """Examples in one optimizer step, over all devices and accumulation steps."""
+    accumulation: int = 1
+    """Micro-batches that one optimizer step is split into."""
+    schedule: LearningRateSchedule = LearningRateSchedule()
+    augment: bool = True
+    """Augment the training images as usual for the task."""
+    seed: int = 0
+    """Initial parameters, order of the data, augmentation and dropout are functions of it."""
+
+    # What is written when
+    log_every: int = 10
+    """Optimizer steps."""
+    evaluate_every: Duration = Duration(epochs=1)
+    checkpoint_every: Duration = Duration(epochs=1)
+    evaluation_batch_size: int = 100
+    calibration_batches: int = 20
+    """Training batches that BatchNorm statistics are recomputed from at the evaluation point."""
+    samples: int = 6
+    """Evaluation examples whose predictions are kept for pictures."""
+
+    def __post_init__(self):
+        tasks = ("classification", "segmentation", "super_resolution")
+        if self.task not in tasks:
+            raise ValueError(f"task {self.task!r}; {nearest(self.task, tasks)}")
+        for name, kinds in (("model", Model), ("optimizer", Optimizer)):
+            value = getattr(self, name)
+            if not isinstance(value, typing.get_args(kinds)):
+                given = value if isinstance(value, str) else type(value).__name__
+                names = [kind.__name__ for kind in typing.get_args(kinds)]
+                raise ValueError(f"{name} {given!r}; {nearest(given, names)}")
+        _positive(self, "batch_size", "accumulation", "log_every", "evaluation_batch_size")
+        _positive(self, "calibration_batches")
+        if self.batch_size % self.accumulation:
+            raise ValueError(
+                f"a batch_size of {self.batch_size} does not split into {self.accumulation} "
+                "accumulation steps; expected a multiple"
+            )
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"seed is {self.seed}; expected 0 <= seed < 2**32")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Runs to compare, each with every seed; keys are folders, 'task/method'."""
+
+    runs: Mapping[str, Run]
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+    def __post_init__(self):
+        if not self.runs or not self.seeds:
+            raise ValueError("a grid needs at least one run and one seed")
+        for key in self.runs:
+            if not re.fullmatch(r"[\w.=+-]+/[\w.=+-]+", key):
+                raise ValueError(f"grid key {key!r}; expected 'task/method', a folder of each run")
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds {self.seeds} repeat; expected distinct seeds")
+
+
+# -- Files ----------------------------------------------------------------------------------------
+
+_TYPES: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        *typing.get_args(Optimizer),
+        *typing.get_args(Model),
+        Duration,
+        LearningRateSchedule,
+        Run,
+    )
+}
+
+
+def load(path: str | Path) -> Run | Grid:
+    """Return the `config` that a Python file yields.
+
+    Raises:
+        FileNotFoundError: no such file, with the nearest name beside it.
+        ValueError: the file yields no Run or Grid, or names an unknown field, with the nearest.
+    """
+    path = Path(path)
+    if not path.is_file():
+        names = [str(p) for p in path.parent.glob("*.py") if p.name != "__init__.py"]
+        raise FileNotFoundError(f"no config file {path}; {nearest(str(path), names)}")
+    try:
+        config = runpy.run_path(str(path)).get("config")
+    except TypeError as error:
+        raise _unknown_field(error) or error from error
+    except (ImportError, AttributeError) as error:
+        missing = error.name or ""
+        if missing and missing in str(error) and "experiments.config" in str(error):
+            raise ValueError(f"{path}: {error}; {nearest(missing, _TYPES)}") from error
+        raise
+    if not isinstance(config, Run | Grid):
+        raise ValueError(f"{path} yields config = {config!r}; expected a Run or a Grid")
+    return config
+
+
+def _unknown_field(error: TypeError) -> ValueError | None:
+    """Return an error that names the nearest field, if that is what a TypeError is about."""
+    found = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if not found or found[1] not in _TYPES | {"Grid": Grid}:
+        return None
+    kind = (_TYPES | {"Grid": Grid})[found[1]]
+    fields = [f.name for f in dataclasses.fields(kind)]
+    return ValueError(f"{found[1]} has no field {found[2]!r}; {nearest(found[2], fields)}")
+
+
+def to_json(config: Any) -> Any:
+    """Return a config as JSON values; dataclasses carry their `type`.
+
+    Examples:
+        >>> to_json(SGD(0.1))["type"]
+        'SGD'
+        >>> from_json(to_json(SGD(0.1))) == SGD(0.1)
+        True
+    """
+    if dataclasses.is_dataclass(config):
+        values = {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        return {"type": type(config).__name__} | values
+    return list(config) if isinstance(config, tuple) else config
+
+
+def from_json(value: Any) -> Any:
+    """Return the config that `to_json` wrote.
+
+    Raises:
+        ValueError: an unknown type or field, with the nearest name.
+    """
+    if isinstance(value, list):
+        return tuple(from_json(v) for v in value)
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("type")
+    if kind not in _TYPES:
+        raise ValueError(f"config of type {kind!r}; {nearest(str(kind), _TYPES)}")
+    fields = [f.name for f in dataclasses.fields(_TYPES[kind])]
+    for name in value:
+        if name != "type" and name not in fields:
+            raise ValueError(f"{kind} has no field {name!r}; {nearest(name, fields)}")
+    return _TYPES[kind](**{k: from_json(v) for k, v in value.items() if k != "type"})
+
+
+def read(path: Path) -> Run:
+    """Return the Run of a workdir's config.json."""
+    try:
+        return from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no {path}; is {path.parent} the workdir of a run?") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Return field -> (old, new) of two configs, nested fields by dotted names.
+
+    Examples:
+        >>> differences(SGD(0.1), SGD(0.2))
+        {'learning_rate': (0.1, 0.2)}
+    """
+    if type(old) is not type(new) or not dataclasses.is_dataclass(old):
+        return {} if old == new else {prefix.rstrip("."): (old, new)}
+    found: dict[str, tuple[Any, Any]] = {}
+    for f in dataclasses.fields(old):
+        found |= differences(getattr(old, f.name), getattr(new, f.name), f"{prefix}{f.name}.")
+    return found

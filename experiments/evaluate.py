@@ -1,0 +1,57 @@
+"""Evaluate a run's newest checkpoint: `python -m experiments.evaluate --workdir runs/smoke`.
+
+Prints the metrics as JSON. They are taken where training takes them: at the method's evaluation
+point, with BatchNorm statistics recomputed there.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from clipjax.train import mesh as meshes
+from clipjax.train.checkpoint import Checkpoints, Position
+from clipjax.train.log import scalars
+from clipjax.train.loop import evaluate, evaluation_point
+from experiments import build
+from experiments import config as configs
+from experiments.train import Workbench, common_arguments, enable_compilation_cache, explain
+
+
+def evaluate_run(workdir: Path, bench: Workbench) -> dict[str, float]:
+    """Return the evaluation metrics of a workdir's newest checkpoint.
+
+    Raises:
+        FileNotFoundError: the workdir holds no run, or the run has no checkpoint yet.
+    """
+    run = configs.read(workdir / "config.json")
+    program = bench.program(run)
+    data = build.make_data(run, bench.sources(run.dataset))
+    example = meshes.place(next(data.calibration(1, **meshes.process())), bench.mesh)
+    abstract = jax.eval_shape(program.init, build.make_controls(run), example)
+    position = Position(data_seed=run.seed, batch_size=run.batch_size)
+    with Checkpoints(workdir / "checkpoints", position) as checkpoints:
+        state = checkpoints.restore(abstract, meshes.replicated(bench.mesh))
+    if state is None:
+        raise FileNotFoundError(
+            f"{workdir}/checkpoints has no checkpoint; train with experiments.train first"
+        )
+    point = evaluation_point(program, state, data, run.calibration_batches)
+    return scalars({"step": int(state.step)} | evaluate(program, *point, data))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate from the command line."""
+    known = common_arguments(__doc__ or "").parse_args(arguments)
+    meshes.initialize(known.distributed)
+    enable_compilation_cache()
+    metrics = evaluate_run(known.workdir, Workbench(known.data_dir))
+    if jax.process_index() == 0:
+        print(json.dumps(metrics, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(explain(main))

@@ -1,0 +1,311 @@
+"""Train one run: `python -m experiments.train --config configs/smoke.py --workdir runs/smoke`.
+
+Kill it at any moment; the same line goes on from the newest checkpoint, to bit-identical results.
+"""
+
+import argparse
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tyro
+
+from clipjax.train import mesh as meshes
+from clipjax.train.checkpoint import Checkpoints, Position
+from clipjax.train.log import scalars, write_json
+from clipjax.train.loop import NonFiniteLoss, Outcome, evaluation_point, train
+from clipjax.train.state import digest
+from clipjax.train.step import Program
+from experiments import build
+from experiments import config as configs
+
+EXIT_STOPPED = 75
+"""EX_TEMPFAIL: stopped by SIGTERM after saving; the same line goes on."""
+
+FREE_TO_CHANGE = (
+    "duration",
+    "log_every",
+    "evaluate_every",
+    "checkpoint_every",
+    "evaluation_batch_size",
+    "samples",
+)
+"""Fields that a resumed run may change: they leave the trajectory as it is."""
+
+
+class Workbench:
+    """What runs in one process share: devices, decoded data and compiled programs."""
+
+    def __init__(self, data_dir: Path | None = None):
+        self.mesh = meshes.make_mesh()
+        self._data_dir = data_dir
+        self._sources: dict[str, build.Sources] = {}
+        self._programs: dict[Any, Program] = {}
+
+    def sources(self, dataset: str) -> build.Sources:
+        """Return a dataset's records, loaded once."""
+        if dataset not in self._sources:
+            self._sources[dataset] = build.load_sources(dataset, self._data_dir)
+        return self._sources[dataset]
+
+    def program(self, run: configs.Run) -> Program:
+        """Return the compiled functions of a run, shared with all runs that differ in seed and
+        rates alone."""
+        sources = self.sources(run.dataset)
+        key = build.program_key(run, len(sources[0]))
+        if key not in self._programs:
+            self._programs[key] = build.make_program(run, sources, self.mesh)
+        return self._programs[key]
+
+
+def check_resumable(old: configs.Run, new: configs.Run, workdir: Path) -> None:
+    """Refuse to go on with another config in the same workdir.
+
+    Raises:
+        ValueError: naming each differing field, its old and its new value.
+    """
+    found = configs.differences(old, new)
+    free = FREE_TO_CHANGE
+    if new.schedule.kind != "constant":  # a decaying schedule is spread over the whole duration
+        free = tuple(name for name in free if name != "duration")
+    refused = {name: pair for name, pair in found.items() if name.split(".")[0] not in free}
+    if refused:
+        listed = "; ".join(f"{k} was {a!r}, is {b!r}" for k, (a, b) in refused.items())
+        raise ValueError(
+            f"{workdir} holds a run of another config: {listed}. Use another --workdir, or the "
+            f"old values. (These may change: {', '.join(free)}.)"
+        )
+
+
+def run_one(
+    run: configs.Run,
+    workdir: Path,
+    bench: Workbench,
+    *,
+    name: str | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any] | None:
+    """Train a run in its workdir, from its newest checkpoint on if it has one.
+
+    Returns:
+        What summary.json holds; None if `should_stop` ended it (it is saved and can go on).
+
+    Raises:
+        ValueError: bad config, or the workdir is another run's; nothing has been written then.
+        NonFiniteLoss: the run diverged; summary.json says so.
+    """
+    began = time.monotonic()
+    resuming = (workdir / "config.json").exists()
+    if resuming:
+        check_resumable(configs.read(workdir / "config.json"), run, workdir)
+    elif (workdir / "checkpoints").exists():
+        raise ValueError(f"{workdir} has checkpoints but no config.json: use another --workdir")
+    data = build.make_data(run, bench.sources(run.dataset))
+    program, plan = bench.program(run), build.plan(run, data.num_train)
+    meshes.check_divisible(run.batch_size, run.accumulation, bench.mesh)
+    meshes.check_divisible(run.evaluation_batch_size, 1, bench.mesh)
+    if jax.process_index() == 0:
+        write_json(workdir / "config.json", configs.to_json(run))
+    position = Position(data_seed=run.seed, batch_size=run.batch_size)
+    summary = {
+        "status": "finished",
+        "reason": None,
+        "name": name or workdir.name,
+        "task": run.task,
+        "dataset": run.dataset,
+        "method": run.optimizer.name,
+        "seed": run.seed,
+        "device": meshes.describe(),
+        "config": configs.to_json(run),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+    try:
+        with Checkpoints(workdir / "checkpoints", position) as checkpoints:
+            outcome = train(
+                program,
+                data,
+                build.make_controls(run),
+                plan,
+                workdir=workdir,
+                checkpoints=checkpoints,
+                name=name or workdir.name,
+                should_stop=should_stop,
+            )
+    except NonFiniteLoss as error:
+        summary |= {"status": "diverged", "reason": str(error), "metrics": {}}
+        _write(workdir, summary | {"wall_time": time.monotonic() - began})
+        raise
+    if outcome.stopped:
+        return None
+    summary |= _results(outcome, run)
+    write_samples(run, program, outcome, data, workdir)
+    summary["wall_time"] = round(time.monotonic() - began, 3)
+    _write(workdir, summary)
+    return summary
+
+
+def _results(outcome: Outcome, run: configs.Run) -> dict[str, Any]:
+    steps = int(outcome.state.step)
+    return {
+        "steps": steps,
+        "examples": steps * run.batch_size,
+        "metrics": scalars(outcome.metrics),
+        "resumed_from": outcome.start,
+        "images_per_second": round(outcome.images_per_second, 1),
+        "input_wait": round(outcome.input_wait, 4),
+        "compile_time": round(outcome.compile_time, 3),
+        "num_params": sum(leaf.size for leaf in jax.tree.leaves(outcome.state.params)),
+        "params_digest": digest(outcome.state.params),
+    }
+
+
+def _write(workdir: Path, summary: dict[str, Any]) -> None:
+    if jax.process_index() == 0:
+        write_json(workdir / "summary.json", summary)
+
+
+def write_samples(
+    run: configs.Run, program: Program, outcome: Outcome, data: Any, workdir: Path
+) -> None:
+    """Write figures/samples.npz: the first evaluation examples and what the model makes of them."""
+    from jax.experimental import multihost_utils
+
+    batch = meshes.place(next(iter(data.evaluation(**meshes.process()))), program.mesh)
+    point = evaluation_point(program, outcome.state, data, run.calibration_batches)
+    outputs = jax.device_get(program.predict(*point, batch))
+    whole = multihost_utils.process_allgather(batch, tiled=True)
+    kept = min(run.samples, int(np.sum(whole["mask"])))
+    arrays = program.task.samples(outputs[:kept], {k: v[:kept] for k, v in whole.items()})
+    if jax.process_index() == 0:
+        path = workdir / "figures" / "samples.npz"
+        path.parent.mkdir(exist_ok=True)
+        temporary = path.with_name("samples.tmp.npz")
+        np.savez_compressed(temporary, **arrays)
+        os.replace(temporary, path)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide the numbers."""
+    names = ("clipjax", "jax", "jaxlib", "optax", "flax", "orbax-checkpoint", "grain", "numpy")
+    return {"python": platform.python_version()} | {n: importlib.metadata.version(n) for n in names}
+
+
+def git_commit() -> str | None:
+    """Return the checkout's commit, with '+' if files differ from it; None outside git."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def enable_compilation_cache() -> None:
+    """Keep compiled programs in $CLIPJAX_CACHE_DIR/xla (default ~/.cache/clipjax/xla)."""
+    root = os.environ.get("CLIPJAX_CACHE_DIR") or Path(
+        os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "clipjax"
+    )
+    jax.config.update("jax_compilation_cache_dir", str(Path(root, "xla")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def stop_on_sigterm() -> Callable[[], bool]:
+    """Return a function that tells whether SIGTERM came. With several hosts JAX listens itself."""
+    came = threading.Event()
+    if jax.process_count() == 1:
+        signal.signal(signal.SIGTERM, lambda *_: came.set())
+    return came.is_set
+
+
+def common_arguments(description: str) -> argparse.ArgumentParser:
+    """Return a parser with what train, compare and demo share."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", type=Path, required=True, help="where results go")
+    parser.add_argument("--data-dir", type=Path, help="prepared datasets (default: user cache)")
+    parser.add_argument(
+        "--distributed",
+        choices=("auto", "off"),
+        default="auto",
+        help="'auto' joins the other hosts of a pod or cluster",
+    )
+    return parser
+
+
+def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, configs.Run]:
+    """Return the command line: where to work, and the config with the flags applied."""
+    parser = common_arguments(__doc__ or "")
+    parser.add_argument("--config", type=Path, required=True, help="a file of configs/")
+    wants_help = {"-h", "--help"} & set(arguments) and "--config" in arguments
+    known, rest = parser.parse_known_args([a for a in arguments if a not in ("-h", "--help")]
+                                          if wants_help else arguments)  # fmt: skip
+    default = configs.load(known.config)
+    if not isinstance(default, configs.Run):
+        raise ValueError(f"{known.config} is a grid; run it with python -m experiments.compare")
+    if wants_help:
+        parser.print_help()
+        rest = ["--help"]
+    run = tyro.cli(
+        configs.Run,
+        default=default,
+        args=rest,
+        config=(tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed),
+        prog="python -m experiments.train",
+    )
+    return known, run
+
+
+def explain(main: Callable[[], int]) -> int:
+    """Run a main function; errors that name their cure are printed without a traceback."""
+    try:
+        return main()
+    except (ValueError, FileNotFoundError, NonFiniteLoss) as error:
+        if os.environ.get("CLIPJAX_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        print("(CLIPJAX_TRACEBACK=1 shows where)", file=sys.stderr)
+        return 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train one run from the command line."""
+    known, run = parse(sys.argv[1:] if arguments is None else arguments)
+    meshes.initialize(known.distributed, heartbeat_timeout_seconds=_heartbeat())
+    enable_compilation_cache()
+    bench = Workbench(known.data_dir)
+    summary = run_one(run, known.workdir, bench, should_stop=stop_on_sigterm())
+    if summary is None:
+        print(f"stopped and saved; the same line goes on ({known.workdir})", file=sys.stderr)
+        return EXIT_STOPPED
+    if jax.process_index() == 0:
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in summary["metrics"].items())
+        print(f"{summary['steps']} steps in {summary['wall_time']:.1f} s  {shown}")
+        print(f"params_digest {summary['params_digest']}")
+        print(f"{known.workdir / 'summary.json'}")
+    return 0
+
+
+def _heartbeat() -> int:
+    return int(os.environ.get("CLIPJAX_HEARTBEAT_SECONDS", "100"))
+
+
+if __name__ == "__main__":
+    sys.exit(explain(main))

@@ -1,0 +1,154 @@
+"""The loop: order of events, resume to the bit, stop, divergence."""
+
+import json
+
+import chex
+import jax
+import numpy as np
+import pytest
+
+from clipjax.train import mesh as meshes
+from clipjax.train.checkpoint import Checkpoints, Position
+from clipjax.train.log import read_jsonl
+from clipjax.train.loop import NonFiniteLoss, Plan, evaluate, evaluation_point, train
+from clipjax.train.state import digest
+from clipjax.train.step import controls
+from tests.train.toys import Net, Points, program
+
+PLAN = Plan(steps=12, log_every=2, evaluate_every=5, checkpoint_every=4)
+CONTROLS = controls(0, {"learning_rate": 0.05})
+
+
+@pytest.fixture(scope="module")
+def prog():
+    return program(jax.devices()[:2])
+
+
+def go(workdir, prog, *, data=None, plan=PLAN, **options):
+    workdir.mkdir(exist_ok=True)
+    with Checkpoints(workdir / "checkpoints", Position(0, 16)) as checkpoints:
+        return train(
+            prog,
+            data or Points(),
+            CONTROLS,
+            plan,
+            workdir=workdir,
+            checkpoints=checkpoints,
+            **options,
+        )
+
+
+def steady(rows):
+    """Return the rows without what is a matter of time."""
+    times = ("input_wait", "images_per_second")
+    return [{k: v for k, v in row.items() if k not in times} for row in rows]
+
+
+def test_rows_come_when_planned(tmp_path, prog):
+    outcome = go(tmp_path, prog)
+    rows = read_jsonl(tmp_path / "metrics.jsonl")
+    assert [r["step"] for r in rows if r["split"] == "train"] == [2, 4, 6, 8, 10, 12]
+    assert [r["step"] for r in rows if r["split"] == "evaluation"] == [5, 10, 12]
+    assert all(r["examples"] == 16 * r["step"] for r in rows)
+    assert {"loss", "gradient_norm", "learning_rate", "input_wait", "images_per_second"} <= set(
+        rows[0]
+    )
+    assert rows[-1]["loss"] == pytest.approx(outcome.metrics["loss"], rel=1e-6)
+    assert 0 <= outcome.input_wait <= 1
+
+
+def test_evaluation_counts_each_example_once(prog):
+    """20 examples in batches of 16: the mean over the 20, computed here in float64."""
+    data = Points()
+    state = prog.init(CONTROLS, meshes.place(next(data.calibration(1)), prog.mesh))
+    point = evaluation_point(prog, state, data, 3)
+    metrics = evaluate(prog, *point, data)
+    params, model_state = jax.device_get(point)
+    squares = [
+        (np.float64(prog.model.apply({"params": params, **model_state}, x, train=False)) - y) ** 2
+        for batch in data.evaluation()
+        for x, y, mask in zip(batch["image"], batch["label"], batch["mask"], strict=True)
+        if mask
+        for x in [x[None]]
+    ]
+    assert len(squares) == 20
+    assert metrics["loss"] == pytest.approx(np.mean(squares), rel=1e-5)
+
+
+def test_evaluation_leaves_training_untouched(tmp_path, prog):
+    often = go(tmp_path / "often", prog, plan=Plan(12, 2, 1, 4))
+    never = go(tmp_path / "never", prog, plan=Plan(12, 2, 12, 4))
+    chex.assert_trees_all_equal(often.state, never.state)
+
+
+@pytest.mark.parametrize("stop_after", [1, 4, 6, 11])
+def test_stopped_and_resumed_is_bit_equal(tmp_path, prog, stop_after):
+    whole = go(tmp_path / "whole", prog)
+    asked = iter(range(1, 100))
+    stopped = go(tmp_path / "parts", prog, should_stop=lambda: next(asked) >= stop_after)
+    assert stopped.stopped
+    assert int(stopped.state.step) == stop_after
+    resumed = go(tmp_path / "parts", prog)
+    assert resumed.start == stop_after
+    assert digest(resumed.state) == digest(whole.state)
+    rows = [steady(read_jsonl(tmp_path / name / "metrics.jsonl")) for name in ("whole", "parts")]
+    assert rows[0] == rows[1]
+
+
+class Killed(Exception):
+    """Stands for a kill: leaves the loop without any of its endings."""
+
+
+def test_killed_after_a_checkpoint_is_bit_equal(tmp_path, prog):
+    whole = go(tmp_path / "whole", prog)
+
+    def kill_at_step_7(asked=iter(range(1, 100))):
+        if next(asked) == 7:
+            raise Killed
+        return False
+
+    with pytest.raises(Killed):
+        go(tmp_path / "parts", prog, should_stop=kill_at_step_7)
+    with (tmp_path / "parts" / "metrics.jsonl").open("a") as file:
+        file.write('{"split": "train", "st')  # cut short by the kill
+    resumed = go(tmp_path / "parts", prog)
+    assert resumed.start == 4
+    assert digest(resumed.state) == digest(whole.state)
+    rows = [steady(read_jsonl(tmp_path / name / "metrics.jsonl")) for name in ("whole", "parts")]
+    assert rows[0] == rows[1]
+
+
+def test_more_steps_go_on_from_the_end(tmp_path, prog):
+    plan = Plan(16, 2, 5, 4)
+    whole = go(tmp_path / "whole", prog, plan=plan)
+    go(tmp_path / "parts", prog)
+    longer = go(tmp_path / "parts", prog, plan=plan)
+    assert longer.start == 12
+    assert digest(longer.state) == digest(whole.state)
+
+
+def test_called_again_at_the_end_evaluates_without_training(tmp_path, prog):
+    first, again = go(tmp_path, prog), go(tmp_path, prog)
+    assert again.start == 12
+    assert again.metrics == first.metrics
+
+
+def test_a_non_finite_loss_ends_the_run_with_the_reason(tmp_path, prog):
+    with pytest.raises(NonFiniteLoss, match=r"nan at step 7 .*learning_rate.* is of step 4"):
+        go(tmp_path, prog, data=Points(poison=6))
+    rows = read_jsonl(tmp_path / "metrics.jsonl")
+    assert all(np.isfinite(row["loss"]) for row in rows)
+    assert "NaN" not in json.dumps(rows)
+    # What is saved is from before.
+    assert go(tmp_path, prog).start == 4
+
+
+def test_a_batch_that_does_not_split_is_refused(tmp_path, prog):
+    with pytest.raises(ValueError, match=r"global batch of 16 .* 2 devices x 3 .* such as 18"):
+        go(tmp_path, prog, plan=Plan(12, 2, 5, 4, accumulation=3))
+    assert not (tmp_path / "metrics.jsonl").exists()
+
+
+def test_models_without_batch_norm_train_too(tmp_path):
+    plain = program(jax.devices()[:1], model=Net(batch_norm=False))
+    assert np.isfinite(go(tmp_path, plain).metrics["loss"])
