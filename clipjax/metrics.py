@@ -35,8 +35,8 @@ def confusion_matrix(
 ) -> jax.Array:
     """Count the pixels of each (truth, prediction) pair; entry [i, j] has truth i, prediction j.
 
-    Computed image by image as a product of one-hot matrices, which every device does fast (a
-    scatter-add is not). Within an image the counts are float32, exact up to 2^24 = 4096^2 pixels;
+    Computed image by image as a product of one-hot matrices, which is fast on every device
+    (a scatter-add is not, on accelerators). Within an image the counts are float32, exact up to 2^24 = 4096^2 pixels;
     the sum over images is int32, exact up to 2^31 pixels. Sum over batches on the host, in int64.
 
     Args:

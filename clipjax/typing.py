@@ -74,8 +74,10 @@ class Data(Protocol):
     def train(
         self, start: int, *, process_index: int = 0, process_count: int = 1
     ) -> Iterator[HostBatch]:
-        """Yield batches number `start`, `start + 1`, ... of an infinite stream; a pure function
-        of the seed and the number, so the step is all that a checkpoint needs."""
+        """Yield batches number `start`, `start + 1`, ... of an infinite stream.
+
+        Each is a pure function of the seed and its number: a checkpoint needs the step only.
+        """
         ...
 
     def evaluation(
@@ -87,6 +89,8 @@ class Data(Protocol):
     def calibration(
         self, num_batches: int, *, process_index: int = 0, process_count: int = 1
     ) -> Iterator[HostBatch]:
-        """Yield up to `num_batches` full, unaugmented training batches, fixed by the seed and
-        without a repeated example, for recomputing BatchNorm statistics."""
+        """Yield up to `num_batches` full training batches for BatchNorm's statistics.
+
+        They are not augmented, repeat no example and depend on the seed only.
+        """
         ...

@@ -1,0 +1,1 @@
+"""The scripts: train, evaluate, compare, report, high_probability, demo."""

@@ -62,13 +62,12 @@ def make_data(run: config.Run, sources: Sources) -> datasets.Pipeline:
 
 def make_task(run: config.Run, source: datasets.Source) -> Task:
     """Return what is lost and measured; images are normalised by their dataset's moments."""
-    channels = source.image_shape[-1]
+    record = source[0]
+    suited = "classification" if record.get("label", record["image"]).ndim == 0 else "segmentation"
+    suited = "super_resolution" if "target" in record else suited
+    if run.task != suited:
+        raise ValueError(f"dataset {run.dataset!r} is made for {suited}, not for {run.task}")
     mean, std = MOMENTS.get(run.dataset, IMAGENET_MOMENTS)
-    if run.task != "super_resolution" and (len(mean) != channels or source.num_classes < 2):
-        raise ValueError(
-            f"dataset {run.dataset!r} has {channels} channels and {source.num_classes} classes, "
-            f"which does not suit task {run.task!r}"
-        )
     match run.task:
         case "classification":
             return tasks.Classification(source.num_classes, mean, std)
@@ -81,7 +80,9 @@ def make_task(run: config.Run, source: datasets.Source) -> Task:
 def make_model(run: config.Run, num_classes: int) -> Any:
     """Return the Flax module; the number of classes comes from the data."""
     fields = {f.name: getattr(run.model, f.name) for f in dataclasses.fields(run.model)}
-    if not isinstance(run.model, config.SRResNet):
+    if isinstance(run.model, config.MLP):
+        fields["num_outputs"] = num_classes
+    elif not isinstance(run.model, config.SRResNet):
         fields["num_classes"] = num_classes
     return getattr(models, type(run.model).__name__)(**fields)
 

@@ -1,5 +1,6 @@
-"""Run a grid of methods, tasks and seeds: `python -m experiments.compare --config configs/demo.py
---workdir runs/demo`.
+"""Run a grid of methods, tasks and seeds.
+
+    python -m experiments.compare --config configs/demo.py --workdir runs/demo
 
 All runs share one process: the data are decoded once, and each (task, method) compiles once, since
 seeds and rates are values at run time. Each run has its own workdir, `GRID/task/method/seed0`.
@@ -18,16 +19,16 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from clipjax.train import mesh as meshes
 from clipjax.train.loop import NonFiniteLoss
 from experiments import config as configs
 from experiments.train import (
     EXIT_STOPPED,
+    Command,
     Workbench,
-    common_arguments,
-    enable_compilation_cache,
     explain,
+    parse,
     run_one,
+    start_jax,
     stop_on_sigterm,
 )
 
@@ -123,31 +124,42 @@ def table(summaries: Sequence[dict[str, Any]]) -> Table:
     for summary in sorted(summaries, key=order):
         name = PRIMARY[summary["task"]]
         metrics = summary["metrics"]
-        values = [f"{metrics[k]:.4f}" if k in metrics else summary["status"] for k in (name, "loss")]
+        values = [
+            f"{metrics[k]:.4f}" if k in metrics else summary["status"] for k in (name, "loss")
+        ]
         shown.add_row(summary["name"], name, *values, f"{summary['wall_time']:.1f}")
     return shown
 
 
+@dataclasses.dataclass(frozen=True)
+class CompareCommand(Command):
+    """Run a grid; called again, do what is missing."""
+
+    config: Path = Path("configs/demo.py")
+    """A file that yields a Grid."""
+    only: tuple[str, ...] = ()
+    """Words; runs whose key (task/method) contains one of them."""
+    seeds: tuple[int, ...] = ()
+    """Instead of the grid's."""
+
+
+def load_grid(path: Path) -> configs.Grid:
+    """Return the grid of a config file; ValueError where it yields one run."""
+    grid = configs.load(path)
+    if not isinstance(grid, configs.Grid):
+        raise ValueError(f"{path} is one run; run it with python -m experiments.train")
+    return grid
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a grid from the command line."""
-    parser = common_arguments(__doc__ or "")
-    parser.add_argument("--config", type=Path, required=True, help="a file that yields a Grid")
-    parser.add_argument("--only", nargs="*", default=[], help="words that a run's key contains")
-    parser.add_argument("--seeds", nargs="*", type=int, help="instead of the grid's")
-    known = parser.parse_args(arguments)
-    grid = configs.load(known.config)
-    if not isinstance(grid, configs.Grid):
-        raise ValueError(f"{known.config} is one run; run it with python -m experiments.train")
-    if known.seeds:
-        grid = dataclasses.replace(grid, seeds=tuple(known.seeds))
-    meshes.initialize(known.distributed)
-    enable_compilation_cache()
-    summaries = run_grid(
-        select(grid, known.only),
-        known.workdir,
-        Workbench(known.data_dir),
-        should_stop=stop_on_sigterm(),
-    )
+    command = parse(CompareCommand, arguments)
+    grid = select(load_grid(command.config), command.only)
+    if command.seeds:
+        grid = dataclasses.replace(grid, seeds=command.seeds)
+    start_jax(command)
+    bench = Workbench(command.data_dir)
+    summaries = run_grid(grid, command.workdir, bench, should_stop=stop_on_sigterm())
     if summaries is None:
         print("stopped and saved; the same line goes on", file=sys.stderr)
         return EXIT_STOPPED

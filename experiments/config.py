@@ -50,7 +50,7 @@ def _positive(owner: Any, *names: str) -> None:
 
 @dataclass(frozen=True)
 class SGD:
-    """optax.sgd"""
+    """The factory `optax.sgd`."""
 
     learning_rate: float
     momentum: float | None = None
@@ -65,7 +65,7 @@ class SGD:
 
 @dataclass(frozen=True)
 class Adam:
-    """optax.adam"""
+    """The factory `optax.adam`."""
 
     learning_rate: float
     b1: float = 0.9
@@ -83,7 +83,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class ClippedSGD:
-    """clipjax.clipped_sgd"""
+    """The factory `clipjax.clipped_sgd`."""
 
     learning_rate: float
     clip_level: float | None
@@ -100,7 +100,7 @@ class ClippedSGD:
 
 @dataclass(frozen=True)
 class ClippedSSTM:
-    """clipjax.clipped_sstm"""
+    """The factory `clipjax.clipped_sstm`."""
 
     learning_rate: float
     smoothness: float
@@ -131,7 +131,7 @@ seed) share one compiled program."""
 class MLP:
     """A multi-layer perceptron on flattened images; for tests."""
 
-    features: tuple[int, ...] = (64,)
+    hidden: tuple[int, ...] = (64,)
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,7 @@ class ResNet18:
 
     width: int = 64
     stem: Literal["imagenet", "small"] = "imagenet"
+    stage_sizes: tuple[int, ...] = (2, 2, 2, 2)
     zero_init_last_bn: bool = False
 
     def __post_init__(self):
@@ -154,6 +155,7 @@ class FCN32s:
     fc_width: int = 4096
     fc_kernel: int = 7
     pool_stages: int = 5
+    block_sizes: tuple[int, ...] = (2, 2, 3, 3, 3)
     dropout: float = 0.5
     batch_norm: bool = False
 
@@ -168,6 +170,7 @@ class SRResNet:
     scale: int = 4
     num_blocks: int = 16
     channels: int = 64
+    kernel_size: int = 9
     global_skip: Literal["bicubic"] | None = None
 
     def __post_init__(self):
@@ -218,10 +221,9 @@ class LearningRateSchedule:
     warmup_steps: int = 0
 
     def __post_init__(self):
-        if self.kind not in ("constant", "cosine", "linear"):
-            raise ValueError(
-                f"schedule kind {self.kind!r}; {nearest(self.kind, ['constant', 'cosine', 'linear'])}"
-            )
+        kinds = ("constant", "cosine", "linear")
+        if self.kind not in kinds:
+            raise ValueError(f"schedule kind {self.kind!r}; {nearest(self.kind, kinds)}")
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps is {self.warmup_steps}; expected 0 or more")
 
@@ -328,9 +330,10 @@ def load(path: str | Path) -> Run | Grid:
     except TypeError as error:
         raise _unknown_field(error) or error from error
     except (ImportError, AttributeError) as error:
-        missing = error.name or ""
-        if missing and missing in str(error) and "experiments.config" in str(error):
-            raise ValueError(f"{path}: {error}; {nearest(missing, _TYPES)}") from error
+        missing = re.search(r"(?:cannot import name|has no attribute) '(\w+)'", str(error))
+        if missing and "experiments.config" in str(error):
+            names = {**_TYPES, "Grid": Grid}
+            raise ValueError(f"{path}: {error}; {nearest(missing[1], names)}") from error
         raise
     if not isinstance(config, Run | Grid):
         raise ValueError(f"{path} yields config = {config!r}; expected a Run or a Grid")

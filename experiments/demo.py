@@ -7,44 +7,47 @@ runs/demo/report.html. Called again, it does what is missing.
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from clipjax.train import mesh as meshes
-from experiments import config as configs
 from experiments import high_probability, report
-from experiments.compare import run_grid
+from experiments.compare import load_grid, run_grid
 from experiments.train import (
     EXIT_STOPPED,
+    Command,
     Workbench,
-    common_arguments,
-    enable_compilation_cache,
     explain,
+    parse,
+    start_jax,
     stop_on_sigterm,
 )
 
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.py"
 
 
+@dataclass(frozen=True)
+class DemoCommand(Command):
+    """Do the main job on embedded real data, and write one page that shows it."""
+
+    config: Path = CONFIG
+    """The grid to run."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do the whole demo."""
-    parser = common_arguments(__doc__ or "")
-    parser.add_argument("--config", type=Path, default=CONFIG, help="the grid to run")
-    known = parser.parse_args(arguments)
+    command = parse(DemoCommand, arguments)
     began = time.monotonic()
-    meshes.initialize(known.distributed)
-    enable_compilation_cache()
-    grid = configs.load(known.config)
-    if not isinstance(grid, configs.Grid):
-        raise ValueError(f"{known.config} is one run; the demo needs a grid")
-    bench = Workbench(known.data_dir)
+    grid = load_grid(command.config)
+    start_jax(command)
+    bench = Workbench(command.data_dir)
     print("1/3  three vision tasks, four methods, three seeds", flush=True)
-    if run_grid(grid, known.workdir, bench, should_stop=stop_on_sigterm()) is None:
+    if run_grid(grid, command.workdir, bench, should_stop=stop_on_sigterm()) is None:
         print("stopped and saved; the same line goes on", file=sys.stderr)
         return EXIT_STOPPED
     print("2/3  heavy-tailed noise, 2,000 replicas at once", flush=True)
-    high_probability.run(high_probability.Config(), known.workdir / "high_probability")
+    high_probability.run(high_probability.Config(), command.workdir / "high_probability")
     print("3/3  the report", flush=True)
-    page = report.write_report(known.workdir)
+    page = report.write_report(command.workdir)
     print(f"\nThe demo took {time.monotonic() - began:.0f} s. Open {page}")
     return 0
 

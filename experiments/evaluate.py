@@ -7,6 +7,7 @@ point, with BatchNorm statistics recomputed there.
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jax
@@ -17,7 +18,12 @@ from clipjax.train.log import scalars
 from clipjax.train.loop import evaluate, evaluation_point
 from experiments import build
 from experiments import config as configs
-from experiments.train import Workbench, common_arguments, enable_compilation_cache, explain
+from experiments.train import Command, Workbench, explain, parse, start_jax
+
+
+@dataclass(frozen=True)
+class EvaluateCommand(Command):
+    """Evaluate a run's newest checkpoint."""
 
 
 def evaluate_run(workdir: Path, bench: Workbench) -> dict[str, float]:
@@ -44,10 +50,9 @@ def evaluate_run(workdir: Path, bench: Workbench) -> dict[str, float]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate from the command line."""
-    known = common_arguments(__doc__ or "").parse_args(arguments)
-    meshes.initialize(known.distributed)
-    enable_compilation_cache()
-    metrics = evaluate_run(known.workdir, Workbench(known.data_dir))
+    command = parse(EvaluateCommand, arguments)
+    start_jax(command)
+    metrics = evaluate_run(command.workdir, Workbench(command.data_dir))
     if jax.process_index() == 0:
         print(json.dumps(metrics, indent=2))
     return 0

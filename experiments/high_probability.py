@@ -14,7 +14,6 @@ that each replica may have its own key, and are evaluated where the method says 
 eval_params` where it averages).
 """
 
-import dataclasses
 import math
 import os
 import sys
@@ -38,27 +37,36 @@ from clipjax.analysis import Quantiles, quantiles
 from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
 from experiments import config as configs
-from experiments.train import explain, git_commit, versions
+from experiments.train import Command, explain, git_commit, parse, start_jax, versions
 
 # The final quantiles (50, 90, 99, 99.9 %) that an independent program gave for the default
 # configuration, 2,000 replicas. Its extreme quantiles under Student's t vary greatly between seeds.
 REFERENCE_SOURCE = "an independent simulation of the same setting with other random numbers"
-REFERENCE: dict[str, dict[str, tuple[float, ...]]] = {
+REFERENCE: dict[str, dict[str, list[float]]] = {
     "normal": {
-        "sgd": (0.049, 0.073, 0.093, 0.110),
-        "clipped_sgd": (0.049, 0.072, 0.096, 0.116),
-        "normalized_sgd": (0.049, 0.073, 0.097, 0.111),
+        "sgd": [0.049, 0.073, 0.093, 0.110],
+        "clipped_sgd": [0.049, 0.072, 0.096, 0.116],
+        "normalized_sgd": [0.049, 0.073, 0.097, 0.111],
     },
     "student_t": {
-        "sgd": (2.3, 11.6, 258.0, 2039.0),
-        "clipped_sgd": (0.27, 0.40, 0.54, 0.64),
-        "normalized_sgd": (0.12, 0.18, 0.24, 0.28),
+        "sgd": [2.3, 11.6, 258.0, 2039.0],
+        "clipped_sgd": [0.27, 0.40, 0.54, 0.64],
+        "normalized_sgd": [0.12, 0.18, 0.24, 0.28],
     },
 }
 
+_POSITIVE = (
+    "df",
+    "learning_rate",
+    "clip_level",
+    "normalized_factor",
+    "sstm_learning_rate",
+    "sstm_clip_level",
+)
+
 
 @dataclass(frozen=True)
-class HighProbability:
+class Config:
     """The experiment: f(x) = 1/2 |x|², independent noise of scale 1 in every coordinate.
 
     **Where the methods' parameters come from.** SGD, clipped-SGD and normalised SGD share one step
@@ -115,6 +123,10 @@ class HighProbability:
         for name in ("dimension", "steps", "replicas", "records"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} is {value}; it must be positive and finite")
         for level in (*self.levels, self.confidence):
             if not 0 < level < 1:
                 raise ValueError(f"quantile levels and confidence lie in (0, 1), not {level}")
@@ -137,7 +149,7 @@ class Method:
     averages: bool = False
 
 
-def methods(config: HighProbability) -> dict[str, Method]:
+def methods(config: Config) -> dict[str, Method]:
     """Return the methods compared, by name."""
     rate = config.learning_rate
     normalized_rate = config.normalized_factor * rate
@@ -218,9 +230,8 @@ def simulate(
 
         def gap(name: str, state: tuple[jax.Array, Any]) -> jax.Array:
             params, opt_state = state
-            if methods[name].averages:
-                params = clipjax.eval_params(opt_state, params)
-            gap = oracle.problem.value(params) - oracle.problem.minimum
+            point = clipjax.eval_params(opt_state, params) if methods[name].averages else params
+            gap = oracle.problem.value(jnp.asarray(point)) - oracle.problem.minimum
             return jnp.where(jnp.isfinite(gap), gap, jnp.inf)
 
         def step(k: jax.Array, states: dict[str, Any]) -> dict[str, Any]:
@@ -249,7 +260,7 @@ def replica_keys(seed: int, replicas: int) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), jnp.arange(replicas))
 
 
-def run(config: HighProbability, workdir: Path) -> dict[str, Any]:
+def run(config: Config, workdir: Path) -> dict[str, Any]:
     """Run the experiment and write summary.json and curves.npz.
 
     curves.npz holds `oracle_calls` (times,), `levels`, and for each NOISE and METHOD the arrays
@@ -265,44 +276,33 @@ def run(config: HighProbability, workdir: Path) -> dict[str, Any]:
     began = time.monotonic()
     problem = problems.Quadratic((1.0,) * config.dimension)
     compared = methods(config)
-    times = record_times(config.steps, config.records)
-    start = jnp.full(config.dimension, config.start)
-    keys = replica_keys(config.seed, config.replicas)
-    arrays: dict[str, np.ndarray] = {"oracle_calls": times, "levels": np.array(config.levels)}
+    arrays: dict[str, Any] = {"levels": np.array(config.levels)}
+    arrays["oracle_calls"] = record_times(config.steps, config.records)
     results: dict[str, Any] = {}
     clock = {"compile_time": 0.0, "simulation_time": 0.0}
     for noise in config.noises:
         oracle = problems.AdditiveNoise(problem, make_noise(noise, config.df))
-        lowering = time.monotonic()
-        program = (
-            jax.jit(lambda keys, oracle=oracle: simulate(oracle, compared, start, times, keys))
-            .lower(keys)
-            .compile()
-        )
-        running = time.monotonic()
-        gaps = jax.device_get(program(keys))
-        clock["compile_time"] += running - lowering
-        clock["simulation_time"] += time.monotonic() - running
+        gaps, times = _compile_and_run(oracle, compared, config)
+        clock = {name: clock[name] + times[name] for name in clock}
         results[noise] = {}
         for name in compared:
-            found = quantiles(gaps[name], config.levels, confidence=config.confidence)
-            results[noise][name] = _final(found, gaps[name][:, -1], config.levels)
-            prefix = f"{noise}/{name}/"
-            arrays |= {prefix + part: getattr(found, part) for part in ("value", "low", "high")} | {
-                prefix + "final": gaps[name][:, -1]
-            }
+            gap = gaps[name]
+            found = quantiles(gap, config.levels, confidence=config.confidence)
+            results[noise][name] = _final(found, gap[:, -1], config.levels)
+            parts = {**found._asdict(), "final": gap[:, -1]}
+            arrays |= {f"{noise}/{name}/{part}": array for part, array in parts.items()}
     summary = {
         "status": "finished",
         "name": "high_probability",
         "problem": "f(x) = 1/2 |x|²",
-        "initial_gap": float(problem.value(start)),
+        "initial_gap": 0.5 * config.dimension * config.start**2,
         "labels": {name: method.label for name, method in compared.items()},
         "results": results,
         "reference": REFERENCE if is_reference_setting(config) else {},
         "reference_source": REFERENCE_SOURCE,
         "wall_time": time.monotonic() - began,
         **clock,
-        "config": dataclasses.asdict(config),
+        "config": configs.to_json(config),
         "device": meshes.describe(),
         "versions": versions(),
         "git_commit": git_commit(),
@@ -312,24 +312,61 @@ def run(config: HighProbability, workdir: Path) -> dict[str, Any]:
     return summary
 
 
-def is_reference_setting(config: HighProbability) -> bool:
+def _compile_and_run(
+    oracle: problems.Oracle, compared: Mapping[str, Method], config: Config
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Return what `simulate` gives, on the host, and the seconds for compiling and running."""
+    start = jnp.full(oracle.problem.dimension, config.start)
+    times = record_times(config.steps, config.records)
+    keys = replica_keys(config.seed, config.replicas)
+    began = time.monotonic()
+    program = jax.jit(lambda keys: simulate(oracle, compared, start, times, keys))
+    program = program.lower(keys).compile()
+    compiled = time.monotonic()
+    gaps = jax.device_get(program(keys))
+    clock = {
+        "compile_time": compiled - began,
+        "simulation_time": time.monotonic() - compiled,
+    }
+    return gaps, clock
+
+
+def is_reference_setting(config: Config) -> bool:
     """Return whether the reference numbers are for this configuration, whatever its seed."""
     free = ("start", "noises", "replicas", "seed", "records", "confidence")
-    found = configs.differences(config, HighProbability())
+    found = configs.differences(config, Config())
     return all(name in free or name.startswith("sstm_") for name in found)
 
 
-def table(summary: Mapping[str, Any]) -> Table:
-    """Return a terminal table of the final quantiles with their intervals."""
-    levels = summary["config"]["levels"]
-    shown = Table("noise", "method", *(f"{100 * level:g} %" for level in levels), "diverged")
+def readable(value: float | str) -> str:
+    """Return a number to three significant digits, without an exponent where it can be avoided.
+
+    Examples:
+        >>> readable(0.27051), readable(11765.3), readable("inf"), readable(2.5e9)
+        ('0.271', '11,800', 'inf', '2.5e+09')
+    """
+    rounded = float(f"{float(value):.3g}")
+    return f"{rounded:,.0f}" if 1000 <= rounded < 1e6 else f"{rounded:g}"
+
+
+def tables(summary: Mapping[str, Any]) -> list[Table]:
+    """Return terminal tables of the final quantiles with their intervals, one per noise."""
+    shown = []
     for noise, found in summary["results"].items():
+        table = Table(title=f"final f(x) - f*, {noise} noise", show_lines=True)
+        table.add_column("method", no_wrap=True)
+        for level in summary["config"]["levels"]:
+            table.add_column(f"{100 * level:g} %", justify="right", no_wrap=True)
         for name, result in found.items():
             cells = [
-                "{:.3g} ({:.3g} to {:.3g})".format(*(float(q[k]) for k in ("value", "low", "high")))
-                for q in result["final"]
+                f"{readable(row['value'])}\n[dim]{readable(row['low'])}-{readable(row['high'])}[/]"
+                for row in result["final"]
             ]
-            shown.add_row(noise, summary["labels"][name], *cells, str(result["diverged"]))
+            label = summary["labels"][name]
+            if result["diverged"]:
+                label += f"\n{result['diverged']} of {summary['config']['replicas']} diverged"
+            table.add_row(label, *cells)
+        shown.append(table)
     return shown
 
 
@@ -349,30 +386,26 @@ def _final(found: Quantiles, last: np.ndarray, levels: Sequence[float]) -> dict[
     }
 
 
-def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
     np.savez_compressed(temporary, **arrays)
     os.replace(temporary, path)
 
 
+@dataclass(frozen=True)
+class HighProbabilityCommand(Command):
+    """Follow the quantiles of f(x) - f* over thousands of replicas."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")] = Config()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment from the command line."""
-
-    def command(
-        workdir: Path,
-        config: Annotated[HighProbability, tyro.conf.arg(prefix_name=False)] = HighProbability(),
-    ) -> None:
-        """Quantiles of f(x) - f* over thousands of replicas.
-
-        Args:
-            workdir: where summary.json and curves.npz go.
-            config: the experiment.
-        """
-        summary = run(config, workdir)
-        Console().print(table(summary))
-
-    tyro.cli(command, args=arguments, prog="python -m experiments.high_probability")
+    command = parse(HighProbabilityCommand, arguments)
+    start_jax(command)
+    summary = run(command.config, command.workdir)
+    Console().print(*tables(summary), sep="\n")
     return 0
 
 

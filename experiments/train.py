@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import jax
 import numpy as np
@@ -29,6 +29,8 @@ from clipjax.train.state import digest
 from clipjax.train.step import Program
 from experiments import build
 from experiments import config as configs
+
+T = TypeVar("T")
 
 EXIT_STOPPED = 75
 """EX_TEMPFAIL: stopped by SIGTERM after saving; the same line goes on."""
@@ -60,8 +62,7 @@ class Workbench:
         return self._sources[dataset]
 
     def program(self, run: configs.Run) -> Program:
-        """Return the compiled functions of a run, shared with all runs that differ in seed and
-        rates alone."""
+        """Return a run's compiled functions, shared by runs that differ in seed and rates alone."""
         sources = self.sources(run.dataset)
         key = build.program_key(run, len(sources[0]))
         if key not in self._programs:
@@ -234,43 +235,54 @@ def stop_on_sigterm() -> Callable[[], bool]:
     return came.is_set
 
 
-def common_arguments(description: str) -> argparse.ArgumentParser:
-    """Return a parser with what train, compare and demo share."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--workdir", type=Path, required=True, help="where results go")
-    parser.add_argument("--data-dir", type=Path, help="prepared datasets (default: user cache)")
-    parser.add_argument(
-        "--distributed",
-        choices=("auto", "off"),
-        default="auto",
-        help="'auto' joins the other hosts of a pod or cluster",
-    )
-    return parser
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """Where to work. Shared by all scripts."""
+
+    workdir: Path
+    """Where results go."""
+    data_dir: Path | None = None
+    """Prepared datasets; the user's cache by default."""
+    distributed: Literal["auto", "off"] = "auto"
+    """'auto' joins the other hosts of a pod or cluster."""
 
 
-def parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, configs.Run]:
-    """Return the command line: where to work, and the config with the flags applied."""
-    parser = common_arguments(__doc__ or "")
-    parser.add_argument("--config", type=Path, required=True, help="a file of configs/")
-    wants_help = {"-h", "--help"} & set(arguments) and "--config" in arguments
-    known, rest = parser.parse_known_args([a for a in arguments if a not in ("-h", "--help")]
-                                          if wants_help else arguments)  # fmt: skip
-    default = configs.load(known.config)
-    if not isinstance(default, configs.Run):
-        raise ValueError(f"{known.config} is a grid; run it with python -m experiments.compare")
-    if wants_help:
-        parser.print_help()
-        rest = ["--help"]
-    run = tyro.cli(
-        configs.Run,
-        default=default,
-        args=rest,
-        config=(tyro.conf.AvoidSubcommands, tyro.conf.SuppressFixed),
-        prog="python -m experiments.train",
+@dataclasses.dataclass(frozen=True)
+class TrainCommand(Command):
+    """Train one run. The config file chooses types, the flags change numbers."""
+
+    config: Path = Path("configs/smoke.py")
+    """A file that yields a Run."""
+    run: Annotated[configs.Run, tyro.conf.arg(name="")] = tyro.MISSING
+    """The run, flag by flag; defaults are the file's."""
+
+
+def parse(kind: type[T], arguments: Sequence[str] | None, **defaults: Any) -> T:
+    """Return the command line of a script; `defaults` stand in for flags that are not given."""
+    return tyro.cli(
+        kind,
+        default=kind(**({"workdir": tyro.MISSING} | defaults)),
+        args=arguments,
+        config=(tyro.conf.AvoidSubcommands,),
     )
-    return known, run
+
+
+def parse_train(arguments: Sequence[str]) -> TrainCommand:
+    """Return the command line of this script: the config file with the flags applied."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", type=Path, default=TrainCommand.config)
+    path = first.parse_known_args(arguments)[0].config
+    run = configs.load(path)
+    if not isinstance(run, configs.Run):
+        raise ValueError(f"{path} is a grid; run it with python -m experiments.compare")
+    return parse(TrainCommand, arguments, config=path, run=run)
+
+
+def start_jax(command: Command) -> None:
+    """Join the other hosts, then point JAX to the compile cache; before any other use of JAX."""
+    heartbeat = int(os.environ.get("CLIPJAX_HEARTBEAT_SECONDS", "100"))
+    meshes.initialize(command.distributed, heartbeat_timeout_seconds=heartbeat)
+    enable_compilation_cache()
 
 
 def explain(main: Callable[[], int]) -> int:
@@ -287,24 +299,19 @@ def explain(main: Callable[[], int]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train one run from the command line."""
-    known, run = parse(sys.argv[1:] if arguments is None else arguments)
-    meshes.initialize(known.distributed, heartbeat_timeout_seconds=_heartbeat())
-    enable_compilation_cache()
-    bench = Workbench(known.data_dir)
-    summary = run_one(run, known.workdir, bench, should_stop=stop_on_sigterm())
+    command = parse_train(sys.argv[1:] if arguments is None else arguments)
+    start_jax(command)
+    bench = Workbench(command.data_dir)
+    summary = run_one(command.run, command.workdir, bench, should_stop=stop_on_sigterm())
     if summary is None:
-        print(f"stopped and saved; the same line goes on ({known.workdir})", file=sys.stderr)
+        print(f"stopped and saved; the same line goes on ({command.workdir})", file=sys.stderr)
         return EXIT_STOPPED
     if jax.process_index() == 0:
         shown = "  ".join(f"{k} {v:.4g}" for k, v in summary["metrics"].items())
         print(f"{summary['steps']} steps in {summary['wall_time']:.1f} s  {shown}")
         print(f"params_digest {summary['params_digest']}")
-        print(f"{known.workdir / 'summary.json'}")
+        print(f"{command.workdir / 'summary.json'}")
     return 0
-
-
-def _heartbeat() -> int:
-    return int(os.environ.get("CLIPJAX_HEARTBEAT_SECONDS", "100"))
 
 
 if __name__ == "__main__":

@@ -102,11 +102,14 @@ def scaled_norm(updates: optax.Updates) -> ScaledNorm:
         4.0e+30 1.250 5.0e+30
     """
     dtype = wide_dtype(updates)
-    largest = _max_abs(updates)
+    # The norm does not depend on how it is split, so neither do its derivatives.
+    largest = jax.lax.stop_gradient(_max_abs(updates))
     scale = jnp.minimum(largest, jnp.asarray(1 / jnp.finfo(dtype).tiny, dtype))
     scale = jnp.where(largest > 0, scale, jnp.ones_like(scale))
     squares = [jnp.sum(jnp.square(leaf.astype(dtype) / scale)) for leaf in jax.tree.leaves(updates)]
-    relative = jnp.sqrt(sum(squares, start=jnp.zeros((), dtype)))
+    total = sum(squares, start=jnp.zeros((), dtype))
+    nonzero = total > 0  # keeps the derivative of the square root at 0 finite
+    relative = jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, total, 1)), 0)
     return ScaledNorm(scale, jnp.where(jnp.isfinite(largest), relative, jnp.nan))
 
 

@@ -98,7 +98,8 @@ class Checkpoints:
     def restore(self, abstract: TrainState, sharding: Sharding) -> TrainState | None:
         """Return the newest undamaged state, or None where there is none.
 
-        Damaged checkpoints are named in a warning and moved to `damaged_checkpoints` beside the folder.
+        Damaged checkpoints are named in a warning and moved to `damaged_checkpoints` beside the
+        folder.
 
         Args:
             abstract: shapes and dtypes of the state (`jax.eval_shape`).
@@ -129,7 +130,9 @@ class Checkpoints:
     def _restore_step(self, step: int, target: dict[str, Any]) -> TrainState | None:
         """Return the state of a step, None if its bytes are not those saved."""
         ocp = self._ocp
-        run = self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+        run = self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))[
+            "run"
+        ]
         for name in ("data_seed", "batch_size"):
             if run[name] != getattr(self._position, name):
                 raise CheckpointMismatch(

@@ -127,5 +127,9 @@ class ProgressLine:
 
 def scalars(values: Mapping[str, Any]) -> dict[str, float]:
     """Return plain floats, rounded to float32's seven digits so that rows stay short."""
-    return {name: float(np.format_float_positional(np.float32(v), 7, trim="0", fractional=False))
-            if np.isfinite(v) else float(v) for name, v in values.items()}
+    return {
+        name: float(np.format_float_positional(np.float32(v), 7, trim="0", fractional=False))
+        if np.isfinite(v)
+        else float(v)
+        for name, v in values.items()
+    }

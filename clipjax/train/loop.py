@@ -257,6 +257,4 @@ class _Recorder:
         speed = {"input_wait": self.input_wait, "images_per_second": self.images_per_second}
         head = {"split": "train", "step": now, "examples": now * self._batch_size}
         rows.append(head | measured | scalars(speed))
-        progress.update(
-            now, f"loss {values['loss']:.4g}  {self.images_per_second:.0f} images/s"
-        )
+        progress.update(now, f"loss {values['loss']:.4g}  {self.images_per_second:.0f} images/s")

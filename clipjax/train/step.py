@@ -69,8 +69,8 @@ class Program:
         optimizer: the rates -> the transformation; called inside the compiled functions.
         evaluation_params: (opt_state, params) -> the parameters to evaluate; the identity for
             methods that do not average.
-        step_metrics: (opt_state after the step, rates, number of the step from 0) -> scalars to log,
-            such as the share of clipped steps.
+        step_metrics: (opt_state after the step, rates, the step's number from 0) -> scalars to
+            log, such as the share of clipped steps.
         mesh: the devices.
     """
 
@@ -172,7 +172,9 @@ class Program:
         return state, self._metrics(state, loss, gradients, sums.statistics, controls)
 
     def _predict(self, params: Params, model_state, batch: Batch) -> jax.Array:
-        return self.model.apply({"params": params, **model_state}, self.task.inputs(batch), train=False)
+        return self.model.apply(
+            {"params": params, **model_state}, self.task.inputs(batch), train=False
+        )
 
     def _evaluate(self, params: Params, model_state, batch: Batch) -> Statistics:
         return self.task.statistics(self._predict(params, model_state, batch), batch)

@@ -1,6 +1,7 @@
 """Configs: mirrored signatures, JSON round trip, bad input named with its cure."""
 
 import dataclasses
+import functools
 import inspect
 import pathlib
 import typing
@@ -58,13 +59,14 @@ def test_each_config_loads_and_its_models_build(path):
         seen.add((run.task, run.model))
         model = build.make_model(run, num_classes=7)
         x = jax.ShapeDtypeStruct((2, 64, 64, 3), "float32")
-        variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), x)
+        init = functools.partial(model.init, train=False)
+        variables = jax.eval_shape(init, jax.random.key(0), x)
         assert variables["params"]
 
 
 def test_json_keeps_types_and_values():
     run = make_run(
-        model=configs.MLP(features=(8, 4)),
+        model=configs.MLP(hidden=(8, 4)),
         optimizer=configs.ClippedSSTM(0.1, 10.0, None, step_offset=1),
         evaluate_every=configs.Duration(examples=100),
     )

@@ -111,9 +111,7 @@ def forge_digest(folder):
 
 # Of many failing reads Orbax raises the first; the others die unheard inside asyncio.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize(
-    "damage", [truncate, flip_a_bit, delete_state, garble_json, forge_digest]
-)
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, delete_state, garble_json, forge_digest])
 def test_a_damaged_newest_is_skipped_with_a_warning(tmp_path, mesh, damage):
     folder = tmp_path / "checkpoints"
     save(folder, mesh, (1, 2))

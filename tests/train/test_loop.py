@@ -102,7 +102,9 @@ class Killed(Exception):
 def test_killed_after_a_checkpoint_is_bit_equal(tmp_path, prog):
     whole = go(tmp_path / "whole", prog)
 
-    def kill_at_step_7(asked=iter(range(1, 100))):
+    asked = iter(range(1, 100))
+
+    def kill_at_step_7():
         if next(asked) == 7:
             raise Killed
         return False

@@ -1,0 +1,232 @@
+"""A page of sections, and how it is written as Markdown and as one self-contained HTML file.
+
+A section is a title and parts: text, lists, tables and figures. Figures are PNG bytes; Markdown
+refers to them as files in a folder beside it, HTML holds them inside itself.
+"""
+
+import base64
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list of lines."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table's cell.
+
+    Attributes:
+        text: what it says.
+        note: a smaller second line.
+        best: marked, for the best of its column.
+    """
+
+    text: str
+    note: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; the first column holds the rows' names.
+
+    Attributes:
+        header: names of the columns.
+        rows: cells, as many in each row as in the header.
+        caption: what it shows.
+    """
+
+    header: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure.
+
+    Attributes:
+        name: its file name without `.png`.
+        png: the file's bytes.
+        caption: what it shows; also what is read aloud in place of it.
+    """
+
+    name: str
+    png: bytes
+    caption: str
+
+
+Part: TypeAlias = Text | Bullets | Table | Picture
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading and what is below it."""
+
+    title: str
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A title, an introduction and sections."""
+
+    title: str
+    lead: str
+    sections: tuple[Section, ...]
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Return all figures, in order."""
+        return [p for section in self.sections for p in section.parts if isinstance(p, Picture)]
+
+
+def to_markdown(page: Page, figures: str = "figures") -> str:
+    """Return the page as Markdown that refers to FIGURES/NAME.png.
+
+    Examples:
+        >>> table = Table(("method", "top-1"), ((Cell("SGD"), Cell("97.1 %", best=True)),))
+        >>> print(to_markdown(Page("A grid", "Two runs.", (Section("Scores", (table,)),))))
+        # A grid
+        <BLANKLINE>
+        Two runs.
+        <BLANKLINE>
+        ## Scores
+        <BLANKLINE>
+        | method | top-1 |
+        |---|---|
+        | SGD | **97.1 %** |
+        <BLANKLINE>
+    """
+    blocks = [f"# {page.title}", page.lead]
+    for section in page.sections:
+        blocks.append(f"## {section.title}")
+        blocks += [_markdown_part(part, figures) for part in section.parts]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _markdown_part(part: Part, figures: str) -> str:
+    match part:
+        case Text(text):
+            return text
+        case Bullets(lines):
+            return "\n".join(f"- {line}" for line in lines)
+        case Picture(name, _, caption):
+            return f"![{caption}]({figures}/{name}.png)\n\n*{caption}*"
+        case Table(header, rows, caption):
+            lines = [_markdown_row(header), "|" + "---|" * len(header)]
+            lines += [_markdown_row([_markdown_cell(cell) for cell in row]) for row in rows]
+            return "\n".join(lines) + (f"\n\n*{caption}*" if caption else "")
+
+
+def _markdown_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = f"**{cell.text}**" if cell.best else cell.text
+    return f"{text} ({cell.note})" if cell.note else text
+
+
+def to_html(page: Page) -> str:
+    """Return the page as one HTML file that refers to nothing outside itself.
+
+    Examples:
+        >>> text = to_html(Page("A & B", "", (Section("S", (Picture("p", b"png", "A curve"),)),)))
+        >>> "<title>A &amp; B</title>" in text, 'src="data:image/png;base64,cG5n"' in text
+        (True, True)
+    """
+    contents = "".join(
+        f'<li><a href="#section{i}">{_escape(s.title)}</a></li>'
+        for i, s in enumerate(page.sections)
+    )
+    body = "".join(
+        f'<section id="section{i}"><h2>{_escape(s.title)}</h2>\n'
+        + "".join(_html_part(part) for part in s.parts)
+        + "</section>\n"
+        for i, s in enumerate(page.sections)
+    )
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_escape(page.title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
+        f'<h1>{_escape(page.title)}</h1>\n<p class="lead">{_escape(page.lead)}</p>\n'
+        f"<nav><ul>{contents}</ul></nav>\n{body}</body>\n</html>\n"
+    )
+
+
+def _html_part(part: Part) -> str:
+    match part:
+        case Text(text):
+            return f"<p>{_escape(text)}</p>\n"
+        case Bullets(lines):
+            return "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in lines) + "</ul>\n"
+        case Picture(_, png, caption):
+            data, text = base64.b64encode(png).decode(), _escape(caption)
+            return (
+                f'<figure><img src="data:image/png;base64,{data}" alt="{text}">'
+                f"<figcaption>{text}</figcaption></figure>\n"
+            )
+        case Table(header, rows, caption):
+            head = "".join(f'<th scope="col">{_escape(name)}</th>' for name in header)
+            body = "".join(f"<tr>{_html_row(row)}</tr>\n" for row in rows)
+            text = f"<figcaption>{_escape(caption)}</figcaption>" if caption else ""
+            return (
+                f'<figure class="table"><div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
+                f"<tbody>{body}</tbody></table></div>{text}</figure>\n"
+            )
+
+
+def _html_row(row: Sequence[Cell]) -> str:
+    name, *values = row
+    return f'<th scope="row">{_html_cell(name)}</th>' + "".join(
+        f'<td class="best">{_html_cell(cell)}</td>' if cell.best else f"<td>{_html_cell(cell)}</td>"
+        for cell in values
+    )
+
+
+def _html_cell(cell: Cell) -> str:
+    note = f"<small>{_escape(cell.note)}</small>" if cell.note else ""
+    return _escape(cell.text) + note
+
+
+def _escape(text: str) -> str:
+    return html.escape(text, quote=True)
+
+
+_CSS = """
+:root { color-scheme: light; }
+body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif;
+       color: #1b1b1b; background: #fff; max-width: 68rem; margin: 2.5rem auto; padding: 0 1.5rem; }
+h1 { font-size: 1.9rem; margin: 0 0 .4rem; }
+h2 { font-size: 1.35rem; margin: 3rem 0 .6rem; padding-top: .8rem; border-top: 1px solid #ddd; }
+p, ul { max-width: 48rem; }
+.lead { font-size: 1.1rem; color: #444; }
+nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; }
+a { color: #0b5394; }
+figure { margin: 1.4rem 0 2rem; }
+img { max-width: 100%; height: auto; display: block; }
+figcaption { font-size: .9rem; color: #555; margin-top: .5rem; max-width: 48rem; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .95rem; }
+th, td { padding: .35rem .9rem .35rem 0; text-align: right; vertical-align: top; }
+th:first-child { text-align: left; font-weight: 600; }
+thead th { border-bottom: 2px solid #1b1b1b; font-weight: 600; }
+tbody tr { border-bottom: 1px solid #e6e6e6; }
+td.best { font-weight: 700; }
+small { display: block; font-size: .8rem; font-weight: 400; color: #666; }
+"""

@@ -1,0 +1,310 @@
+"""What a grid's folder holds, read and aggregated over seeds.
+
+    GRID/TASK/METHOD/seedK/{summary.json, metrics.jsonl, figures/samples.npz}
+
+Nothing here draws or writes.
+"""
+
+import json
+import math
+import re
+import statistics
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clipjax.train.log import read_jsonl
+
+HIGH_PROBABILITY = "high_probability"
+"""The folder of the heavy-tail experiment, which is no run."""
+
+BASELINES = {
+    "majority": {"classification": "commonest class", "segmentation": "all background"},
+    "bicubic": {"super_resolution": "bicubic interpolation"},
+}
+"""Metrics called PREFIX_NAME say what metric NAME is without learning; how each is called."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a metric is written: its name, its unit, a factor, digits behind the point."""
+
+    label: str
+    unit: str = ""
+    factor: float = 1.0
+    digits: int = 3
+
+    def write(self, value: float) -> str:
+        """Return the value without its unit.
+
+        Examples:
+            >>> Metric("top-1 accuracy", "%", 100, 2).write(0.97123)
+            '97.12'
+        """
+        return f"{self.factor * value:.{self.digits}f}"
+
+    @property
+    def title(self) -> str:
+        """Return name and unit, for axes and tables."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+METRICS: dict[str, dict[str, Metric]] = {
+    "classification": {
+        "top1": Metric("top-1 accuracy", "%", 100, 2),
+        "top5": Metric("top-5 accuracy", "%", 100, 2),
+        "loss": Metric("cross-entropy", "nats"),
+    },
+    "segmentation": {
+        "mean_iou": Metric("mean IoU"),
+        "pixel_accuracy": Metric("pixel accuracy", "%", 100, 2),
+        "loss": Metric("cross-entropy", "nats per pixel"),
+    },
+    "super_resolution": {
+        "psnr": Metric("PSNR", "dB", digits=2),
+        "loss": Metric("mean squared error", "1e-3, range 1", 1000, 2),
+    },
+}
+"""The metrics shown for each kind of task, the one it is judged by first."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run: a task's folder, a method's folder and a seed.
+
+    Attributes:
+        folder: the run's workdir.
+        summary: its summary.json.
+        rows: its metrics.jsonl.
+    """
+
+    folder: Path
+    summary: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Return the names of the task's and of the method's folder."""
+        return self.folder.parent.parent.name, self.folder.parent.name
+
+    @property
+    def seed(self) -> int:
+        """Return the seed."""
+        return int(self.summary["seed"])
+
+    @property
+    def diverged(self) -> bool:
+        """Return whether training ended in a loss that was not finite."""
+        return self.summary["status"] == "diverged"
+
+    def curve(self, split: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return examples seen and values of a metric, both (points,)."""
+        rows = [row for row in self.rows if row["split"] == split and metric in row]
+        return (
+            np.array([row["examples"] for row in rows], float),
+            np.array([row[metric] for row in rows], float),
+        )
+
+    def samples(self) -> dict[str, np.ndarray] | None:
+        """Return the arrays of figures/samples.npz; None where the run has none."""
+        path = self.folder / "figures" / "samples.npz"
+        if not path.exists():
+            return None
+        try:
+            with np.load(path) as arrays:
+                return dict(arrays)
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{path} is damaged ({error}); delete {self.folder} and run it again"
+            ) from error
+
+
+@dataclass(frozen=True)
+class Score:
+    """A final metric over the seeds of one method.
+
+    Attributes:
+        mean: over the runs that finished.
+        spread: their sample standard deviation; None for a single run.
+        count: how many they are.
+    """
+
+    mean: float
+    spread: float | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Group:
+    """All seeds of one method on one task, by seed."""
+
+    task: str
+    method: str
+    runs: tuple[RunResult, ...]
+
+    @property
+    def kind(self) -> str:
+        """Return classification, segmentation or super_resolution."""
+        return self.runs[0].summary["task"]
+
+    @property
+    def finished(self) -> list[RunResult]:
+        """Return the runs that did not diverge."""
+        return [run for run in self.runs if not run.diverged]
+
+    @property
+    def diverged(self) -> int:
+        """Return how many runs diverged."""
+        return len(self.runs) - len(self.finished)
+
+    def score(self, metric: str) -> Score | None:
+        """Return mean and spread of a final metric; None where no run finished with it."""
+        metrics = [run.summary["metrics"] for run in self.finished]
+        values = [float(m[metric]) for m in metrics if metric in m]
+        if not values:
+            return None
+        spread = statistics.stdev(values) if len(values) > 1 else None
+        return Score(statistics.fmean(values), spread, len(values))
+
+    def mean(self, entry: str) -> float | None:
+        """Return the mean of a number in the summaries of the finished runs."""
+        values = [float(run.summary[entry]) for run in self.finished if entry in run.summary]
+        return statistics.fmean(values) if values else None
+
+
+Grid = dict[str, dict[str, Group]]
+"""Task's folder -> method's folder -> runs."""
+
+
+def read_grid(workdir: Path, order: Sequence[str] = ()) -> Grid:
+    """Read every run below a grid's folder.
+
+    Args:
+        workdir: the grid's folder.
+        order: names of tasks and methods that come first, in this order; the rest follow by name.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or a run has no summary.
+        ValueError: if a file is damaged; both name the file and what to do.
+    """
+    if not workdir.is_dir():
+        raise FileNotFoundError(
+            f"no folder {workdir}; run python -m experiments.compare --workdir {workdir} first"
+        )
+    runs: dict[tuple[str, str], list[RunResult]] = {}
+    for folder in sorted(workdir.glob("*/*/seed*")):
+        if folder.is_dir() and re.fullmatch(r"seed\d+", folder.name):
+            run = read_run(folder)
+            runs.setdefault(run.key, []).append(run)
+
+    def place(name: str) -> tuple[int, str]:
+        return (order.index(name) if name in order else len(order), name)
+
+    grid: Grid = {}
+    for task, method in sorted(runs, key=lambda key: (place(key[0]), place(key[1]))):
+        found = sorted(runs[task, method], key=lambda run: run.seed)
+        grid.setdefault(task, {})[method] = Group(task, method, tuple(found))
+    return grid
+
+
+def read_run(folder: Path) -> RunResult:
+    """Read one run's summary.json and metrics.jsonl. Raises as `read_grid`."""
+    summary = read_summary(
+        folder / "summary.json",
+        needed=("status", "task", "method", "seed", "metrics", "config", "wall_time"),
+    )
+    path = folder / "metrics.jsonl"
+    try:
+        rows = read_jsonl(path)
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); delete {folder} and run it again"
+        ) from error
+    return RunResult(folder, summary, rows)
+
+
+def read_summary(path: Path, needed: Sequence[str]) -> dict[str, Any]:
+    """Return a summary.json.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is not JSON, or lacks an entry that is needed.
+    """
+    cure = "run the same experiment again, which does what is missing"
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing, so this run has not ended; {cure}") from None
+    except ValueError as error:  # not JSON, or not even text
+        raise ValueError(f"{path} is damaged ({error}); delete it and {cure}") from error
+    missing = [name for name in needed if not isinstance(summary, dict) or name not in summary]
+    if missing:
+        raise ValueError(f"{path} lacks {', '.join(missing)}; delete it and {cure}")
+    return summary
+
+
+def baselines(groups: Mapping[str, Group], metric: str) -> dict[str, float]:
+    """Return what `metric` is without learning, by the name of the baseline.
+
+    Every finished run measured it on the same examples, so the first one's value is taken.
+    """
+    found: dict[str, float] = {}
+    for group in groups.values():
+        for run in group.finished:
+            for prefix, names in BASELINES.items():
+                name = f"{prefix}_{metric}"
+                if name in run.summary["metrics"]:
+                    label = names.get(group.kind, prefix)
+                    found.setdefault(label, float(run.summary["metrics"][name]))
+    return found
+
+
+def best(groups: Mapping[str, Group], metric: str) -> str | None:
+    """Return the method with the best mean among those none of whose runs diverged.
+
+    A mean over the seeds that survived says nothing about a method that ruins some of them.
+    """
+    scores = {name: group.score(metric) for name, group in groups.items() if not group.diverged}
+    known = {name: score.mean for name, score in scores.items() if score is not None}
+    choose: Callable[..., str] = min if metric == "loss" else max
+    return choose(known, key=known.__getitem__) if known else None
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve over seeds: mean, smallest and largest value, each (points,)."""
+
+    examples: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def band(runs: Sequence[RunResult], split: str, metric: str, max_points: int) -> Band | None:
+    """Return a metric's curve over runs, at the examples where each run has a value.
+
+    Args:
+        runs: runs of one method that finished.
+        split: train or evaluation.
+        metric: the metric's name in metrics.jsonl.
+        max_points: rows are averaged in up to this many bins of consecutive rows, which makes
+            minibatch losses readable.
+
+    Returns:
+        None where no run has the metric.
+    """
+    curves = [dict(zip(*run.curve(split, metric), strict=True)) for run in runs]
+    shared = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
+    if not shared:
+        return None
+    values = np.array([[curve[at] for at in shared] for curve in curves])
+    width = math.ceil(len(shared) / max_points)
+    starts = np.arange(0, len(shared), width)
+    sizes = np.diff(starts, append=len(shared))
+    values = np.add.reduceat(values, starts, axis=1) / sizes
+    examples = np.add.reduceat(np.array(shared, float), starts) / sizes
+    return Band(examples, values.mean(0), values.min(0), values.max(0))

@@ -1,0 +1,310 @@
+import contextlib
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from clipjax.data import sources
+from clipjax.data.builders.base import DatasetBuilder
+from clipjax.data.builders.digits import Digits
+from clipjax.data.sources import (
+    DatasetNotPrepared,
+    UnreadableRecord,
+    decode_image,
+    default_data_dir,
+    load,
+    prepare,
+)
+
+
+def png(pixels, mode=None):
+    file = io.BytesIO()
+    image = Image.fromarray(pixels)
+    (image if mode is None else image.convert(mode)).save(file, "PNG")
+    return file.getvalue()
+
+
+class Tiny(DatasetBuilder):
+    """Two readable pictures and, as record 1 or so, whatever `third` is."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    EMBEDDED = False
+    third = png(np.zeros((4, 4, 3), np.uint8))
+
+    def _info(self):
+        features = {
+            "id": tfds.features.Text(),
+            "image": tfds.features.Image(shape=(4, 4, 3), encoding_format="png"),
+            "label": tfds.features.ClassLabel(num_classes=3),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, description="", features=tfds.features.FeaturesDict(features)
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        good = png(np.full((4, 4, 3), 5, np.uint8))
+        for i, picture in enumerate((good, good, self.third)):
+            yield i, {"id": f"picture {i}", "image": picture, "label": i}
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setattr(sources, "BUILDERS", {**sources.BUILDERS, "tiny": f"{__name__}:Tiny"})
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or _this_module())
+    return Tiny
+
+
+def _this_module():
+    import types
+
+    module = types.ModuleType(__name__)
+    module.__dict__["Tiny"] = Tiny
+    return module
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def run_python(program: str, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", program],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_where_the_data_is(monkeypatch, tmp_path):
+    monkeypatch.setenv("CLIPJAX_DATA_DIR", str(tmp_path))
+    assert default_data_dir() == tmp_path
+    monkeypatch.delenv("CLIPJAX_DATA_DIR")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert default_data_dir() == Path("/somewhere/clipjax/data")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert default_data_dir() == Path.home() / ".cache/clipjax/data"
+
+
+@pytest.mark.parametrize("name", list(sources.BUILDERS))
+def test_preparing_twice_gives_the_same_bytes(name, data_dir, tmp_path):
+    again = prepare(name, tmp_path)
+    first = prepare(name, data_dir)
+    assert contents(first) == contents(again)
+    assert [f.name for f in tmp_path.iterdir() if f.is_dir()] == [name]  # no staging folder is left
+
+
+def test_what_is_prepared_is_not_prepared_again(tmp_path, monkeypatch):
+    folder = prepare("digits", tmp_path)
+
+    def must_not_run(self, *args, **kwargs):
+        raise AssertionError("prepared again")
+
+    monkeypatch.setattr(Digits, "_split_generators", must_not_run)
+    assert prepare("digits", tmp_path) == folder
+    assert len(load("digits", "test", tmp_path)) == 360
+
+
+def test_preparing_is_silent(tmp_path, capfd):
+    prepare("digits", tmp_path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_records(data_dir):
+    source = load("digit_scenes", "test", data_dir)
+    assert (source.name, source.split, source.num_classes) == ("digit_scenes", "test", 11)
+    assert source.image_shape == (128, 128, 3)
+    record = source[3]
+    assert {k: (v.dtype, v.shape) for k, v in record.items()} == {
+        "image": (np.uint8, (128, 128, 3)),
+        "label": (np.uint8, (128, 128)),
+    }
+    arrays = source.in_memory()
+    assert arrays["image"].shape == (100, 128, 128, 3)
+    np.testing.assert_array_equal(arrays["image"][3], record["image"])
+    np.testing.assert_array_equal(source.take(np.array([5, 3]))["label"][1], record["label"])
+    assert source.in_memory()["image"] is arrays["image"]  # decoded once
+    with pytest.raises(ValueError, match="read-only"):
+        arrays["image"][0] = 0
+    with pytest.raises(IndexError, match="record 100 of 100"):
+        source[100]
+
+
+def test_super_resolution_has_no_classes(data_dir):
+    assert load("photos_x4", "test", data_dir).num_classes == 0
+
+
+def test_a_part_of_a_split(data_dir):
+    whole = load("digits", "test", data_dir).in_memory()["image"]
+    part = load("digits", "test[100:150]", data_dir).in_memory()["image"]
+    np.testing.assert_array_equal(part, whole[100:150])
+
+
+def test_unknown_names_get_the_nearest(data_dir):
+    with pytest.raises(
+        ValueError, match=r"no data set 'digit_scene' \(did you mean 'digit_scenes'"
+    ):
+        load("digit_scene", "train", data_dir)
+    with pytest.raises(ValueError, match=r"known are \['digit_scenes', 'digits', 'photos_x4'\]"):
+        prepare("quux", data_dir)
+    with pytest.raises(
+        ValueError, match=r"no split 'tset' \(did you mean 'test'\?\); it has \['test'"
+    ):
+        load("digits", "tset", data_dir)
+
+
+def test_what_is_not_embedded_must_be_prepared_first(tiny, tmp_path):
+    with pytest.raises(DatasetNotPrepared, match=r"clipjax\.data\.prepare\('tiny', data_dir\)"):
+        load("tiny", "train", tmp_path)
+    assert issubclass(DatasetNotPrepared, FileNotFoundError)
+    assert list(tmp_path.iterdir()) == []
+    prepare("tiny", tmp_path)
+    assert len(load("tiny", "train", tmp_path)) == 3
+
+
+def test_a_missing_shard_is_noticed(tiny, tmp_path):
+    (shard,) = prepare("tiny", tmp_path).glob("*train.array_record*")
+    shard.unlink()
+    with pytest.raises(DatasetNotPrepared, match=shard.name):
+        load("tiny", "train", tmp_path)
+    prepare("tiny", tmp_path)
+    assert len(load("tiny", "train", tmp_path)) == 3
+
+
+def test_a_builder_that_fails_leaves_nothing(tiny, tmp_path, monkeypatch):
+    def fails(self):
+        yield 0, {"id": "0", "image": png(np.zeros((4, 4, 3), np.uint8)), "label": 0}
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Tiny, "_generate_examples", fails)
+    with pytest.raises(OSError, match="disk full"):
+        prepare("tiny", tmp_path)
+    assert [f.name for f in tmp_path.iterdir()] == [".tiny.lock"]
+
+
+@pytest.mark.parametrize("when", ["generating", "renaming"])
+def test_killed_while_preparing(tmp_path, when):
+    # SIGKILL after 500 of 1437 examples, or when all is written and only the rename is left.
+    victim = {
+        "generating": (
+            "from clipjax.data.builders.digits import Digits\n"
+            "inner = Digits._generate_examples\n"
+            "def killed(self, *arguments):\n"
+            "    for i, example in enumerate(inner(self, *arguments)):\n"
+            "        if i == 500: os.kill(os.getpid(), signal.SIGKILL)\n"
+            "        yield example\n"
+            "Digits._generate_examples = killed\n"
+        ),
+        "renaming": (
+            "import clipjax.data.sources\n"
+            "from pathlib import Path\n"
+            "Path.rename = lambda *arguments: os.kill(os.getpid(), signal.SIGKILL)\n"
+        ),
+    }[when]
+    program = f"import os, signal\n{victim}from clipjax.data import prepare\nprepare('digits')\n"
+    process = run_python(program, CLIPJAX_DATA_DIR=str(tmp_path))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, errors
+    assert list(tmp_path.glob(".digits-*.preparing"))  # it had begun
+    assert not (tmp_path / "digits" / "1.0.0").exists()  # and nothing looks complete
+    assert len(load("digits", "test", tmp_path)) == 360
+    assert not list(tmp_path.glob(".digits-*.preparing"))  # what it left is cleared away
+
+
+def test_two_processes_prepare_at_once(tmp_path, data_dir):
+    program = (
+        "from clipjax.data.builders.digits import Digits\n"
+        "inner = Digits._split_generators\n"
+        "def counted(self, manager):\n"
+        "    print('built')\n"  # hidden by prepare, so write it past sys.stdout
+        "    __import__('os').write(1, b'built')\n"
+        "    return inner(self, manager)\n"
+        "Digits._split_generators = counted\n"
+        "from clipjax.data import load\n"
+        "assert len(load('digits', 'train')) == 1437\n"
+    )
+    processes = [run_python(program, CLIPJAX_DATA_DIR=str(tmp_path)) for _ in range(2)]
+    results = [process.communicate(timeout=60) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results
+    assert sorted(out for out, _ in results) == ["", "built"]  # one built, the other waited
+    assert contents(tmp_path / "digits/1.0.0") == contents(prepare("digits", data_dir))
+
+
+@pytest.mark.parametrize(
+    ("third", "message"),
+    [
+        (b"no picture at all", "not a readable picture"),
+        (
+            png(np.random.default_rng(0).integers(0, 255, (4, 4, 3), np.uint8))[:-30],
+            "not a readable",
+        ),
+        (png(np.zeros((4, 4), np.uint8)), "mode 'L', where 'RGB' was expected"),
+        (png(np.zeros((4, 5, 3), np.uint8)), r"shape \(4, 5, 3\), expected \(4, 4, 3\)"),
+    ],
+    ids=["text", "truncated", "grey", "size"],
+)
+def test_an_unreadable_picture_is_named(tiny, tmp_path, monkeypatch, third, message):
+    monkeypatch.setattr(Tiny, "third", third)
+    prepare("tiny", tmp_path)
+    source = load("tiny", "train", tmp_path)
+    with pytest.raises(UnreadableRecord, match=message) as raised:
+        source.in_memory()
+    number = [record["id"] for record in source.records].index(b"picture 2")
+    expected = f"data set 'tiny', split 'train', record {number} of 3 ('image' of 'picture 2'): "
+    assert str(raised.value).startswith(expected)
+    with contextlib.suppress(ValueError):  # the others are readable
+        assert source[(number + 1) % 3]["image"].mean() == 5
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "truncated"])
+def test_a_damaged_file_is_named(tmp_path, damage):
+    folder = prepare("digits", tmp_path)
+    (shard,) = folder.glob("digits-test.array_record*")
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 3] ^= 1
+    shard.write_bytes(content if damage == "a flipped bit" else content[: len(content) // 2])
+    expected = rf"data set 'digits', split 'test', record \d+ of 360: .* delete {folder}"
+    with pytest.raises(UnreadableRecord, match=expected):
+        load("digits", "test", tmp_path).in_memory()
+
+
+def test_masks_are_never_palettes():
+    # OpenCV and Pillow disagree about these: one gives colours, the other indices.
+    palette = png(np.array([[0, 200], [100, 50]], np.uint8), mode="P")
+    with pytest.raises(ValueError, match="mode 'P', where 'L' was expected"):
+        decode_image(palette, channels=1)
+
+
+def test_importing_is_cheap():
+    program = (
+        "import sys, clipjax\n"
+        "before = set(sys.modules)\n"
+        "import clipjax.data\n"
+        "new = {m.partition('.')[0] for m in set(sys.modules) - before}\n"
+        "assert not new & {'tensorflow_datasets', 'grain', 'PIL', 'sklearn', 'skimage'}, new\n"
+    )
+    process = run_python(program)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+
+
+def test_no_tensorflow_at_run_time(data_dir):
+    program = (
+        "import sys\n"
+        "from clipjax.data import load, prepare\n"
+        "load('digits', 'train').in_memory()\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    process = run_python(program, CLIPJAX_DATA_DIR=str(data_dir))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors

@@ -1,0 +1,141 @@
+"""experiments.train and .evaluate from the command line: kill, stop, resume, refuse, two hosts."""
+
+import json
+import signal
+import socket
+
+import numpy as np
+import pytest
+
+from clipjax.train.log import read_jsonl
+from tests.experiments import cli
+
+# Short enough for a test, long enough for several checkpoints: rows at 5, 10, ..., 40.
+SMOKE = (
+    *("--config", "configs/smoke.py", "--duration.steps", 40),
+    *("--log-every", 5, "--checkpoint-every.steps", 10, "--evaluate-every.steps", 20),
+)
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory):
+    """One compile cache for all processes of this file."""
+    return cli.environment(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory, env):
+    """The uninterrupted run."""
+    workdir = tmp_path_factory.mktemp("reference") / "run"
+    cli.run("train", *SMOKE, "--workdir", workdir, env=env)
+    return workdir
+
+
+def test_leaves_the_layout_that_is_promised(reference):
+    summary = cli.summary(reference)
+    assert {p.name for p in reference.iterdir()} == {
+        *("config.json", "metrics.jsonl", "checkpoints", "summary.json", "figures")
+    }
+    assert summary["status"] == "finished"
+    assert summary["steps"] == 40
+    assert summary["examples"] == 40 * 64
+    assert len(summary["params_digest"]) == 64
+    assert summary["versions"]["jax"]
+    samples = np.load(reference / "figures" / "samples.npz")
+    assert samples["prediction"].shape == (6,)
+    rows = read_jsonl(reference / "metrics.jsonl")
+    train = [row for row in rows if row["split"] == "train"]
+    assert {
+        *("loss", "top1", "gradient_norm", "clipped_fraction", "learning_rate", "input_wait")
+    } <= set(train[0])
+    assert train[-1]["loss"] < train[0]["loss"]
+
+
+def test_evaluate_gives_what_training_gave(reference, env):
+    out, _ = cli.run("evaluate", "--workdir", reference, env=env)
+    measured = json.loads(out)
+    assert measured.pop("step") == 40
+    assert measured == cli.summary(reference)["metrics"]
+
+
+def test_killed_twice_and_resumed_is_bit_equal(tmp_path, reference, env):
+    cli.drill(SMOKE, tmp_path, reference, kills=2, seed=0, env=env)
+
+
+def test_sigterm_saves_and_exits_with_75(tmp_path, reference, env):
+    process = cli.start("train", *SMOKE, "--workdir", tmp_path, env=env)
+    assert cli.kill_at(process, tmp_path, 1, 0.0, signal.SIGTERM)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 75, err
+    assert "the same line goes on" in err
+    assert not (tmp_path / "summary.json").exists()
+    cli.run("train", *SMOKE, "--workdir", tmp_path, env=env)
+    resumed = cli.summary(tmp_path)
+    assert resumed["resumed_from"] > 0
+    assert resumed["params_digest"] == cli.summary(reference)["params_digest"]
+
+
+def test_two_hosts_train_as_one(tmp_path, reference, env):
+    """Two processes on loopback, one device each: the same losses to rtol 1e-5 as on one.
+
+    For 20 steps. Later the float32 rounding of another order of sums decides on which side of its
+    kink some ReLU falls, as it does between any two numbers of devices.
+    """
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = [
+        cli.start(
+            *("train", *SMOKE, "--duration.steps", 20, "--workdir", tmp_path),
+            env=env
+            | {
+                "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+                "JAX_NUM_PROCESSES": "2",
+                "JAX_PROCESS_ID": str(index),
+                "CLIPJAX_HEARTBEAT_SECONDS": "10",
+            },
+        )
+        for index in range(2)
+    ]
+    outputs = [process.communicate(timeout=280) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert cli.summary(tmp_path)["device"] == "2 x cpu on 2 hosts"
+    rows = [read_jsonl(folder / "metrics.jsonl") for folder in (tmp_path, reference)]
+    assert [row["step"] for row in rows[0]] == [5, 10, 15, 20, 20]
+    for two, one in zip(*rows, strict=False):
+        assert two["step"] == one["step"]
+        np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--optimizer.learning-rate", "0.5"), "optimizer.learning_rate was "),
+        (("--seed", "1", "--batch-size", "32"), "batch_size was 64, is 32"),
+    ],
+)
+def test_the_workdir_of_another_config_is_refused(reference, env, flags, message):
+    before = (reference / "config.json").read_bytes()
+    _, err = cli.run("train", *SMOKE, *flags, "--workdir", reference, env=env, expect=1)
+    assert message in err
+    assert (reference / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--dataset", "digit"), "did you mean 'digits'"),
+        (("--batch-size", "-3"), "Run.batch_size is -3"),
+        (("--optimizer.learning-rat", "1"), "--optimizer.learning-rate"),
+        (("--config", "configs/smok.py"), "did you mean 'configs/smoke.py'"),
+        (("--task", "segmentation"), "made for classification, not for segmentation"),
+    ],
+)
+def test_bad_input_is_named_and_nothing_is_written(tmp_path, env, flags, message):
+    workdir = tmp_path / "run"
+    process = cli.start("train", *SMOKE, *flags, "--workdir", workdir, env=env)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode not in (0, 75)
+    assert message in out + err
+    assert "Traceback" not in err
+    assert not workdir.exists()
