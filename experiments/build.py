@@ -48,13 +48,13 @@ def load_sources(dataset: str, data_dir: Path | None) -> Sources:
     return datasets.load(dataset, "train", data_dir), datasets.load(dataset, "test", data_dir)
 
 
-def make_data(run: config.Run, sources: Sources) -> datasets.Pipeline:
-    """Return the run's batches."""
+def make_data(run: config.Run, sources: Sources, mesh: Mesh) -> datasets.Pipeline:
+    """Return the run's batches; evaluation batches are rounded up to split over the devices."""
     augment = AUGMENTATIONS.get(run.dataset, lambda: None) if run.augment else lambda: None
     return datasets.Pipeline(
         *sources,
         batch_size=run.batch_size,
-        evaluation_batch_size=run.evaluation_batch_size,
+        evaluation_batch_size=-(-run.evaluation_batch_size // mesh.size) * mesh.size,
         augment=augment(),
         seed=run.seed,
     )

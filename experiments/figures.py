@@ -195,22 +195,22 @@ CLASS_COLORS = (
     "#111111",
 )
 VOID_COLOR = "#9A9A9A"
+VOID_LABEL = 255
 
 
-def segmentation_samples(
-    samples: Mapping[str, Mapping[str, np.ndarray]], class_names: Sequence[str], rows: int = 5
-) -> bytes:
+def segmentation_samples(samples: Mapping[str, Mapping[str, np.ndarray]], rows: int = 5) -> bytes:
     """Draw image, truth and each method's segmentation side by side, a row per example.
 
     Args:
         samples: method -> `image` uint8 (examples, h, w, channels), `label` and `prediction`
             integers (examples, h, w); the same examples for all methods.
-        class_names: the classes' names, background first.
         rows: how many examples to draw at most.
     """
     first = next(iter(samples.values()))
     rows = min(rows, len(first["label"]))
-    classes = len(class_names)
+    drawn = [first["label"], *(arrays["prediction"] for arrays in samples.values())]
+    seen = [int(k) for k in np.unique(drawn) if k != VOID_LABEL]
+    classes = seen[-1] + 1
     figure, axes = _pictures(rows, 2 + len(samples))
     palette = [CLASS_COLORS[0], *(_cycle(CLASS_COLORS[1:], i) for i in range(classes - 1))]
     colors = ListedColormap([*palette, VOID_COLOR])
@@ -228,11 +228,9 @@ def segmentation_samples(
             show(panel, prediction)
             panel.set_xlabel(f"IoU {image_iou(truth, prediction, classes):.2f}")
     _column_titles(axes, ["image", "truth"], samples)
-    seen = np.unique([first["label"], *(arrays["prediction"] for arrays in samples.values())])
     handles = [
-        Patch(facecolor=palette[k], edgecolor="#888888", linewidth=0.5, label=class_names[k])
-        for k in range(classes)
-        if k in seen
+        Patch(facecolor=palette[k], edgecolor="#888888", linewidth=0.5, label=f"class {k}")
+        for k in seen
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(11, len(handles)))
     return _png(figure)
@@ -384,7 +382,7 @@ def quantile_curves(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]
                 panel.fill_between(calls[1:], low, high, color=style.color, alpha=0.22, linewidth=0)
             panel.set(xscale="log", yscale="log")
             panel.set_title(f"{100 * level:g} % quantile", loc="left")
-        row[0].set_ylabel(f"{_noise_label(noise, summary)}\nf(x) − f*")
+        row[0].set_ylabel(f"{noise_label(noise, summary)}\nf(x) − f*")
     for panel in axes[-1]:
         panel.set_xlabel("stochastic gradients")
     _tail_legend(figure, summary)
@@ -404,13 +402,14 @@ def survival_curves(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]
             finite = np.isfinite(final)
             panel.step(final[finite], share[finite], color=style.color, linestyle=style.line)
         panel.set(xscale="log", yscale="log", xlabel="s")
-        panel.set_title(_noise_label(noise, summary))
+        panel.set_title(noise_label(noise, summary))
     axes[0][0].set_ylabel("share of replicas with final f(x) − f* ≥ s")
     _tail_legend(figure, summary)
     return _png(figure)
 
 
-def _noise_label(noise: str, summary: Mapping[str, Any]) -> str:
+def noise_label(noise: str, summary: Mapping[str, Any]) -> str:
+    """Return the noise's name and what it is made of."""
     label = NOISE_LABELS.get(noise, noise)
     return f"{label}, {summary['config']['df']:g} d.o.f." if noise == "student_t" else label
 
@@ -455,5 +454,5 @@ def _plain_few(value: float, _: Any = None) -> str:
 
 
 def style() -> Any:
-    """Return a context in which all figures are drawn: `with style(): ...`."""
-    return matplotlib.rc_context(STYLE)
+    """Return the context in which all figures are drawn."""
+    return matplotlib.rc_context(STYLE)  # type: ignore[arg-type]

@@ -29,6 +29,9 @@ BASELINES = {
 """Metrics called PREFIX_NAME say what metric NAME is without learning; how each is called."""
 
 
+_CURE = "run the same experiment again, which does what is missing"
+
+
 @dataclass(frozen=True)
 class Metric:
     """How a metric is written: its name, its unit, a factor, digits behind the point."""
@@ -114,13 +117,7 @@ class RunResult:
         path = self.folder / "figures" / "samples.npz"
         if not path.exists():
             return None
-        try:
-            with np.load(path) as arrays:
-                return dict(arrays)
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(
-                f"{path} is damaged ({error}); delete {self.folder} and run it again"
-            ) from error
+        return read_arrays(path)
 
 
 @dataclass(frozen=True)
@@ -234,17 +231,34 @@ def read_summary(path: Path, needed: Sequence[str]) -> dict[str, Any]:
         FileNotFoundError: if there is none.
         ValueError: if it is not JSON, or lacks an entry that is needed.
     """
-    cure = "run the same experiment again, which does what is missing"
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing, so this run has not ended; {cure}") from None
+        raise FileNotFoundError(f"{path} is missing, so this run has not ended; {_CURE}") from None
     except ValueError as error:  # not JSON, or not even text
-        raise ValueError(f"{path} is damaged ({error}); delete it and {cure}") from error
+        raise ValueError(f"{path} is damaged ({error}); delete it and {_CURE}") from error
     missing = [name for name in needed if not isinstance(summary, dict) or name not in summary]
     if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}; delete it and {cure}")
+        raise ValueError(f"{path} lacks {', '.join(missing)}; delete it and {_CURE}")
     return summary
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of an .npz file.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is damaged; both name it.
+    """
+    try:
+        with np.load(path) as arrays:
+            return dict(arrays)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path} is missing; {_CURE}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path} is damaged ({error}); delete {path.parent} and {_CURE}"
+        ) from error
 
 
 def baselines(groups: Mapping[str, Group], metric: str) -> dict[str, float]:

@@ -112,10 +112,9 @@ def run_one(
         check_resumable(configs.read(workdir / "config.json"), run, workdir)
     elif (workdir / "checkpoints").exists():
         raise ValueError(f"{workdir} has checkpoints but no config.json: use another --workdir")
-    data = build.make_data(run, bench.sources(run.dataset))
+    data = build.make_data(run, bench.sources(run.dataset), bench.mesh)
     program, plan = bench.program(run), build.plan(run, data.num_train)
     meshes.check_divisible(run.batch_size, run.accumulation, bench.mesh)
-    meshes.check_divisible(run.evaluation_batch_size, 1, bench.mesh)
     if jax.process_index() == 0:
         write_json(workdir / "config.json", configs.to_json(run))
     position = Position(data_seed=run.seed, batch_size=run.batch_size)
