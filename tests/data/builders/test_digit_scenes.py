@@ -5,14 +5,15 @@ import pytest
 
 from clipjax.data.builders import digit_scenes
 from clipjax.data.builders.digit_scenes import (
+    BACKGROUND_LIGHT,
     HEIGHTS,
     MAX_OVERLAP,
     OPACITY,
     DigitScenes,
     Layer,
-    choose_colour,
     compose,
     crop_background,
+    draw_colour,
     enlarge,
     place,
 )
@@ -108,12 +109,13 @@ def test_compose_paints_ink_shadow_and_nothing_else():
     np.testing.assert_array_equal(labels, expected)
 
     # Inside: (1 - opacity) times the (darkened) background plus opacity times one colour.
-    colour = choose_colour(background[ink == 1].astype(float), np.random.default_rng(2))
+    colour = draw_colour(np.random.default_rng(2))
     inside = scene[40:80, 50:70].astype(float)
     assert (inside >= OPACITY * colour - 0.5).all()
-    assert (inside <= OPACITY * colour + (1 - OPACITY) * 255 + 0.5).all()
+    assert (inside <= OPACITY * colour + (1 - OPACITY) * BACKGROUND_LIGHT * 255 + 0.5).all()
 
-    # Far away, nothing; just below and to the right, darker; never lighter than before.
+    # Far away, dimmed only; just below and to the right, darker; never lighter than dimmed.
+    background = np.rint(BACKGROUND_LIGHT * background.astype(float)).astype(np.uint8)
     changed = (scene != background).any(axis=2)
     rows, columns = np.flatnonzero(changed.any(axis=1)), np.flatnonzero(changed.any(axis=0))
     assert rows[0] >= 32
@@ -135,10 +137,10 @@ def test_the_digit_in_front_hides_the_one_behind():
     assert labels[50, 50] == 10
 
 
-def test_colours_stand_out():
-    # Eight vivid colours; the farthest is far from grey, black, white and orange alike.
+def test_colours_are_brighter_than_any_background():
+    # Value at least 0.92 and saturation at most 0.4: no channel is below 0.92 * 0.6 * 255 = 140,
+    # while the lightest photograph is dimmed to 0.45 * 255 = 115.
     rng = np.random.default_rng(3)
-    for behind in ([0, 0, 0], [128, 128, 128], [255, 255, 255], [230, 120, 40]):
-        background = np.full((10, 3), behind, float)
-        for _ in range(100):
-            assert np.linalg.norm(choose_colour(background, rng) - behind) > 100
+    colours = np.array([draw_colour(rng) for _ in range(300)])
+    assert colours.min() >= 140 > 115 >= BACKGROUND_LIGHT * 255
+    assert np.ptp(colours, axis=0).min() > 70

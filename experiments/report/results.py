@@ -10,7 +10,7 @@ import math
 import re
 import statistics
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -277,15 +277,17 @@ def baselines(groups: Mapping[str, Group], metric: str) -> dict[str, float]:
     return found
 
 
-def best(groups: Mapping[str, Group], metric: str) -> str | None:
-    """Return the method with the best mean among those none of whose runs diverged.
+def best(groups: Mapping[str, Group], metric: str) -> set[str]:
+    """Return the methods with the best mean among those none of whose runs diverged.
 
     A mean over the seeds that survived says nothing about a method that ruins some of them.
     """
     scores = {name: group.score(metric) for name, group in groups.items() if not group.diverged}
-    known = {name: score.mean for name, score in scores.items() if score is not None}
-    choose: Callable[..., str] = min if metric == "loss" else max
-    return choose(known, key=known.__getitem__) if known else None
+    means = {name: score.mean for name, score in scores.items() if score is not None}
+    if not means:
+        return set()
+    target = min(means.values()) if metric == "loss" else max(means.values())
+    return {name for name, mean in means.items() if mean == target}
 
 
 @dataclass(frozen=True)
@@ -322,3 +324,8 @@ def band(runs: Sequence[RunResult], split: str, metric: str, max_points: int) ->
     values = np.add.reduceat(values, starts, axis=1) / sizes
     examples = np.add.reduceat(np.array(shared, float), starts) / sizes
     return Band(examples, values.mean(0), values.min(0), values.max(0))
+
+
+def runs(grid: Grid) -> list[RunResult]:
+    """Return all runs of a grid, in its order."""
+    return [run for groups in grid.values() for group in groups.values() for run in group.runs]

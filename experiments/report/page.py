@@ -31,7 +31,7 @@ class Cell:
 
     Attributes:
         text: what it says.
-        note: a smaller second line.
+        note: smaller lines below.
         best: marked, for the best of its column.
     """
 
@@ -45,14 +45,18 @@ class Table:
     """A table; the first column holds the rows' names.
 
     Attributes:
+        title: what it is about.
         header: names of the columns.
         rows: cells, as many in each row as in the header.
-        caption: what it shows.
+        caption: what else a reader should know.
+        extra: how many of the last columns a narrow page may leave out.
     """
 
+    title: str
     header: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
+    extra: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,13 +103,16 @@ def to_markdown(page: Page, figures: str = "figures") -> str:
     """Return the page as Markdown that refers to FIGURES/NAME.png.
 
     Examples:
-        >>> table = Table(("method", "top-1"), ((Cell("SGD"), Cell("97.1 %", best=True)),))
+        >>> row = (Cell("SGD"), Cell("97.1 %", best=True))
+        >>> table = Table("digits", header=("method", "top-1"), rows=(row,))
         >>> print(to_markdown(Page("A grid", "Two runs.", (Section("Scores", (table,)),))))
         # A grid
         <BLANKLINE>
         Two runs.
         <BLANKLINE>
         ## Scores
+        <BLANKLINE>
+        ### digits
         <BLANKLINE>
         | method | top-1 |
         |---|---|
@@ -127,8 +134,8 @@ def _markdown_part(part: Part, figures: str) -> str:
             return "\n".join(f"- {line}" for line in lines)
         case Picture(name, _, caption):
             return f"![{caption}]({figures}/{name}.png)\n\n*{caption}*"
-        case Table(header, rows, caption):
-            lines = [_markdown_row(header), "|" + "---|" * len(header)]
+        case Table(title, header, rows, caption):
+            lines = [f"### {title}", "", _markdown_row(header), "|" + "---|" * len(header)]
             lines += [_markdown_row([_markdown_cell(cell) for cell in row]) for row in rows]
             return "\n".join(lines) + (f"\n\n*{caption}*" if caption else "")
 
@@ -139,7 +146,7 @@ def _markdown_row(cells: Sequence[str]) -> str:
 
 def _markdown_cell(cell: Cell) -> str:
     text = f"**{cell.text}**" if cell.best else cell.text
-    return f"{text} ({cell.note})" if cell.note else text
+    return f"{text} ({cell.note.replace(chr(10), '; ')})" if cell.note else text
 
 
 def to_html(page: Page) -> str:
@@ -181,12 +188,13 @@ def _html_part(part: Part) -> str:
                 f'<figure><img src="data:image/png;base64,{data}" alt="{text}">'
                 f"<figcaption>{text}</figcaption></figure>\n"
             )
-        case Table(header, rows, caption):
+        case Table(title, header, rows, caption):
             head = "".join(f'<th scope="col">{_escape(name)}</th>' for name in header)
             body = "".join(f"<tr>{_html_row(row)}</tr>\n" for row in rows)
             text = f"<figcaption>{_escape(caption)}</figcaption>" if caption else ""
             return (
-                f'<figure class="table"><div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
+                f'<h3>{_escape(title)}</h3>\n<figure><div class="scroll"><table>'
+                f"<thead><tr>{head}</tr></thead>\n"
                 f"<tbody>{body}</tbody></table></div>{text}</figure>\n"
             )
 
@@ -200,8 +208,8 @@ def _html_row(row: Sequence[Cell]) -> str:
 
 
 def _html_cell(cell: Cell) -> str:
-    note = f"<small>{_escape(cell.note)}</small>" if cell.note else ""
-    return _escape(cell.text) + note
+    notes = (f"<small>{_escape(line)}</small>" for line in cell.note.splitlines())
+    return _escape(cell.text) + "".join(notes)
 
 
 def _escape(text: str) -> str:
@@ -214,6 +222,7 @@ body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu San
        color: #1b1b1b; background: #fff; max-width: 68rem; margin: 2.5rem auto; padding: 0 1.5rem; }
 h1 { font-size: 1.9rem; margin: 0 0 .4rem; }
 h2 { font-size: 1.35rem; margin: 3rem 0 .6rem; padding-top: .8rem; border-top: 1px solid #ddd; }
+h3 { font-size: 1.05rem; margin: 2rem 0 -.6rem; }
 p, ul { max-width: 48rem; }
 .lead { font-size: 1.1rem; color: #444; }
 nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; }
@@ -223,9 +232,10 @@ img { max-width: 100%; height: auto; display: block; }
 figcaption { font-size: .9rem; color: #555; margin-top: .5rem; max-width: 48rem; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .95rem; }
-th, td { padding: .35rem .9rem .35rem 0; text-align: right; vertical-align: top; }
-th:first-child { text-align: left; font-weight: 600; }
-thead th { border-bottom: 2px solid #1b1b1b; font-weight: 600; }
+th, td { padding: .35rem 0 .35rem 1.3rem; text-align: right; vertical-align: top; }
+td { white-space: nowrap; }
+th:first-child { padding-left: 0; text-align: left; font-weight: 600; }
+thead th { vertical-align: bottom; border-bottom: 2px solid #1b1b1b; font-weight: 600; }
 tbody tr { border-bottom: 1px solid #e6e6e6; }
 td.best { font-weight: 700; }
 small { display: block; font-size: .8rem; font-weight: 400; color: #666; }

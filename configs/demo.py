@@ -1,0 +1,106 @@
+"""The demo: four methods x three vision tasks x three seeds on embedded real data.
+
+make demo    (or: python -m experiments.compare --config configs/demo.py --workdir runs/demo)
+
+Learning rates: the best of four for each task and method, one seed each, the same budget for all;
+configs/demo_sweep.py is that sweep. Everything else was fixed beforehand: momentum 0.9, global-norm
+clipping at 1 for clipped-SGD (0.1 in super-resolution, whose gradients are ten times smaller),
+L = 10 for clipped-SSTM as in its authors' code, constant rates.
+"""
+
+import dataclasses
+
+from experiments.config import (
+    SGD,
+    Adam,
+    ClippedSGD,
+    ClippedSSTM,
+    Duration,
+    FCN32s,
+    Grid,
+    Optimizer,
+    ResNet18,
+    Run,
+    SRResNet,
+)
+
+# Narrow forms of the published networks: the same modules, smaller numbers.
+TASKS = {
+    "classification": Run(
+        task="classification",
+        dataset="digits",
+        model=ResNet18(width=8, stem="small"),
+        optimizer=SGD(0.1),
+        batch_size=64,
+        duration=Duration(steps=200),
+        evaluate_every=Duration(steps=50),
+        checkpoint_every=Duration(steps=1000),
+        evaluation_batch_size=120,
+        samples=8,
+    ),
+    "segmentation": Run(
+        task="segmentation",
+        dataset="digit_scenes",
+        # Four blocks of one convolution each: FCN-16s' resolution at a fiftieth of VGG-16's width.
+        model=FCN32s(
+            width=8,
+            fc_width=64,
+            fc_kernel=5,
+            pool_stages=4,
+            block_sizes=(1, 1, 1, 1),
+            dropout=0.0,
+            batch_norm=True,
+        ),
+        optimizer=SGD(0.1),
+        batch_size=4,
+        duration=Duration(steps=600),
+        evaluate_every=Duration(steps=200),
+        checkpoint_every=Duration(steps=1000),
+        evaluation_batch_size=20,
+        samples=4,
+    ),
+    "super_resolution": Run(
+        task="super_resolution",
+        dataset="photos_x4",
+        model=SRResNet(num_blocks=2, channels=16, kernel_size=5, global_skip="bicubic"),
+        optimizer=SGD(0.1),
+        batch_size=4,
+        duration=Duration(steps=300),
+        evaluate_every=Duration(steps=100),
+        checkpoint_every=Duration(steps=1000),
+        evaluation_batch_size=17,
+        samples=12,
+    ),
+}
+
+CLIP_LEVELS = {"classification": 1.0, "segmentation": 1.0, "super_resolution": 0.1}
+
+
+def optimizer(method: str, task: str, learning_rate: float) -> Optimizer:
+    """Return a method with everything but the learning rate fixed."""
+    level = CLIP_LEVELS[task]
+    return {
+        "sgd": SGD(learning_rate, momentum=0.9),
+        "clipped_sgd": ClippedSGD(learning_rate, clip_level=level, momentum=0.9),
+        "clipped_sstm": ClippedSSTM(learning_rate, smoothness=10.0, clip_level=level),
+        "adam": Adam(learning_rate),
+    }[method]
+
+
+# Found by configs/demo_sweep.py.
+LEARNING_RATES = {
+    "classification": {"sgd": 0.1, "clipped_sgd": 0.1, "clipped_sstm": 0.03, "adam": 0.01},
+    "segmentation": {"sgd": 0.1, "clipped_sgd": 0.1, "clipped_sstm": 0.03, "adam": 0.01},
+    "super_resolution": {"sgd": 0.1, "clipped_sgd": 0.1, "clipped_sstm": 0.03, "adam": 0.001},
+}
+
+config = Grid(
+    {
+        f"{task}/{method}": dataclasses.replace(
+            TASKS[task], optimizer=optimizer(method, task, learning_rate)
+        )
+        for task, methods in LEARNING_RATES.items()
+        for method, learning_rate in methods.items()
+    },
+    seeds=(0, 1, 2),
+)

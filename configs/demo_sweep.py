@@ -1,0 +1,42 @@
+"""How the demo's learning rates were found: four for each task and method, one seed, one budget.
+
+python -m experiments.compare --config configs/demo_sweep.py --workdir runs/demo_sweep
+"""
+
+import dataclasses
+
+from configs.demo import TASKS, optimizer
+from experiments.config import Grid
+
+LEARNING_RATES = {
+    "classification": {
+        "sgd": (0.01, 0.03, 0.1, 0.3),
+        "clipped_sgd": (0.01, 0.03, 0.1, 0.3),
+        "clipped_sstm": (0.01, 0.03, 0.1, 0.3),
+        "adam": (0.001, 0.003, 0.01, 0.03),
+    },
+    "segmentation": {
+        "sgd": (0.01, 0.03, 0.1, 0.3),
+        "clipped_sgd": (0.01, 0.03, 0.1, 0.3),
+        "clipped_sstm": (0.003, 0.01, 0.03, 0.1),
+        "adam": (0.001, 0.003, 0.01, 0.03),
+    },
+    "super_resolution": {
+        "sgd": (0.01, 0.03, 0.1, 0.3),
+        "clipped_sgd": (0.01, 0.03, 0.1, 0.3),
+        "clipped_sstm": (0.003, 0.01, 0.03, 0.1),
+        "adam": (0.0003, 0.001, 0.003, 0.01),
+    },
+}
+
+config = Grid(
+    {
+        f"{task}/{method}_{learning_rate:g}": dataclasses.replace(
+            TASKS[task], optimizer=optimizer(method, task, learning_rate)
+        )
+        for task, methods in LEARNING_RATES.items()
+        for method, rates in methods.items()
+        for learning_rate in rates
+    },
+    seeds=(100,),
+)

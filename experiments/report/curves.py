@@ -1,0 +1,126 @@
+"""Figures of what happened along the way: losses, metrics, gradient norms, clipping."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import EngFormatter, NullFormatter, PercentFormatter
+
+from experiments.report import style
+from experiments.report.results import METRICS, Grid, Group, Metric, band, baselines
+from experiments.report.style import look
+
+MAX_POINTS = 60
+"""Log rows are averaged in bins so that a training curve has at most this many points."""
+
+
+def learning_curves(grid: Grid) -> bytes:
+    """Draw training loss and evaluation metric against examples seen, a row per task."""
+    figure, axes = style.panels(len(grid), 2, height=2.7)
+    for (left, right), (task, groups) in zip(axes, grid.items(), strict=True):
+        metrics = METRICS[next(iter(groups.values())).kind]
+        name, metric = next(iter(metrics.items()))
+        _draw(left, groups, "train", "loss", metrics["loss"])
+        left.set_title(f"{task}: training")
+        _log_scale(left)
+        _note_diverged(left, groups)
+        _draw(right, groups, "evaluation", name, metric)
+        right.set_title(f"{task}: held-out examples")
+        _draw_baselines(right, baselines(groups, name), metric)
+    _legend(figure, grid)
+    return style.png(figure)
+
+
+def gradient_curves(grid: Grid) -> bytes:
+    """Draw gradient norm and share of clipped steps against examples seen, a row per task."""
+    figure, axes = style.panels(len(grid), 2, height=2.5)
+    for (left, right), (task, groups) in zip(axes, grid.items(), strict=True):
+        _draw(left, groups, "train", "gradient_norm", Metric("gradient norm"))
+        left.set_title(f"{task}: gradient norm")
+        _log_scale(left)
+        share = Metric("share of steps so far", factor=100)
+        _draw(right, groups, "train", "clipped_fraction", share)
+        right.set(title=f"{task}: clipped steps", ylim=(-3, 103))
+        right.yaxis.set_major_formatter(PercentFormatter())
+    _legend(figure, grid)
+    return style.png(figure)
+
+
+def _draw(axes: Axes, groups: Mapping[str, Group], split: str, name: str, metric: Metric) -> None:
+    """Draw each method's mean and range over seeds, and diverged runs one by one."""
+    for method, group in groups.items():
+        shown = look(method, groups)
+        line = {"color": shown.color, "linestyle": shown.line}
+        found = band(group.finished, split, name, max_points=MAX_POINTS)
+        if found is not None:
+            marker = shown.marker if split == "evaluation" else ""
+            every = max(1, len(found.examples) // 12)
+            mean, low, high = (metric.factor * v for v in (found.mean, found.low, found.high))
+            axes.plot(found.examples, mean, marker=marker, markevery=every, **line)
+            axes.fill_between(found.examples, low, high, color=shown.color, alpha=0.17, linewidth=0)
+        for run in group.runs:
+            if run.diverged:
+                examples, values = run.curve(split, name)
+                kept = np.isfinite(values)
+                examples, values = examples[kept], metric.factor * values[kept]
+                axes.plot(examples, values, linewidth=0.9, **line)
+                axes.plot(examples[-1:], values[-1:], "x", color=shown.color, ms=8, mew=2.2)
+    axes.set(xlabel="training examples seen", ylabel=metric.title)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def _draw_baselines(axes: Axes, values: Mapping[str, float], metric: Metric) -> None:
+    """Draw what can be had without learning as a dotted line; far below the curves, as a note."""
+    low, high = axes.get_ylim()
+    for label, value in values.items():
+        height = metric.factor * value
+        near = height > low - 0.3 * (high - low)
+        if near:
+            axes.axhline(height, color="#555555", linewidth=1.1, linestyle=":")
+        axes.annotate(
+            label if near else f"{label}: {metric.write(value)}",
+            (0.99, height if near else 0.03),
+            xycoords=("axes fraction", "data" if near else "axes fraction"),
+            xytext=(0, 2),
+            textcoords="offset points",
+            ha="right",
+            color="#444444",
+            fontsize=8.5,
+            zorder=5,
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+        )
+
+
+def _note_diverged(axes: Axes, groups: Mapping[str, Group]) -> None:
+    """Say whose runs diverged: one that did so before its first log row has no curve."""
+    said = [
+        f"{look(method, groups).label}: {group.diverged} of {len(group.runs)} diverged"
+        for method, group in groups.items()
+        if group.diverged
+    ]
+    axes.annotate(
+        "\n".join(said),
+        (0.98, 0.96),
+        xycoords="axes fraction",
+        ha="right",
+        va="top",
+        color="#444444",
+        fontsize=8.5,
+        path_effects=[withStroke(linewidth=3, foreground="white")],
+    )
+
+
+def _log_scale(axes: Axes) -> None:
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(style.decimal)
+    low, high = axes.get_ylim()
+    few = high < 50 * low
+    axes.yaxis.set_minor_formatter(style.decimal_2_5 if few else NullFormatter())
+
+
+def _legend(figure, grid: Grid) -> None:
+    methods = list(dict.fromkeys(method for groups in grid.values() for method in groups))
+    diverged = any(group.diverged for groups in grid.values() for group in groups.values())
+    style.legend(figure, (look(m, methods) for m in methods), markers=True, diverged=diverged)

@@ -1,0 +1,328 @@
+"""The sections of the report, made of a grid's results."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from clipjax.data.builders import photographs
+from experiments.high_probability import readable
+from experiments.report import curves, results, samples, tails
+from experiments.report.page import Bullets, Cell, Part, Picture, Section, Table, Text
+from experiments.report.results import METRICS, Grid, Group, Metric
+from experiments.report.style import look
+
+Tails: TypeAlias = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]
+"""summary.json and curves.npz of the heavy-tail experiment."""
+
+KINDS = {
+    "classification": "image classification",
+    "segmentation": "semantic segmentation",
+    "super_resolution": "super-resolution",
+}
+
+CLASS_NAMES = {"digit_scenes": ("background", *map(str, range(10)))}
+"""Of datasets for segmentation, by label."""
+
+SETTINGS = ("learning_rate", "momentum", "clip_level", "smoothness")
+"""The optimizer's fields that the score table shows."""
+
+
+def lead(grid: Grid, heavy: Tails | None) -> str:
+    """Say in two sentences what was run."""
+    said = []
+    if grid:
+        methods = {method for groups in grid.values() for method in groups}
+        seeds = {run.seed for run in results.runs(grid)}
+        diverged = sum(run.diverged for run in results.runs(grid))
+        said.append(
+            f"{len(methods)} methods on {len(grid)} tasks with {len(seeds)} seeds: "
+            f"{len(results.runs(grid))} runs, of which {diverged or 'none'} diverged."
+        )
+    if heavy is not None:
+        replicas = heavy[0]["config"]["replicas"]
+        said.append(f"The tails of {replicas:,} replicas under heavy-tailed noise.")
+    return " ".join(said)
+
+
+# -- Scores ---------------------------------------------------------------------------------------
+
+
+def scores(grid: Grid) -> Section:
+    """Return the section of final metrics, a table per task."""
+    text = (
+        "Final metrics on held-out examples, at each method's own evaluation point: mean ± sample "
+        "standard deviation over the seeds whose runs finished. Bold is the best mean of a column "
+        "among methods none of whose runs diverged. Where means differ by less than the spreads, "
+        "the order says little."
+    )
+    tables = [score_table(task, groups) for task, groups in grid.items()]
+    return Section("Scores", (Text(text), *tables))
+
+
+def score_table(task: str, groups: Mapping[str, Group]) -> Table:
+    """Return the table of one task: a row per method, then a row per baseline."""
+    first = next(iter(groups.values()))
+    metrics = METRICS[first.kind]
+    best = {name: results.best(groups, name) for name in metrics}
+    rows = []
+    for method, group in groups.items():
+        cells = [_score(group, n, metric, method in best[n]) for n, metric in metrics.items()]
+        name = Cell(look(method, groups).label, note=_settings(group))
+        rows.append((name, *cells, *_counts(group)))
+    for label, values in _baselines(groups, metrics).items():
+        cells = [Cell(m.write(values[n]) if n in values else "–") for n, m in metrics.items()]
+        rows.append((Cell(label, note="no learning"), *cells, *[Cell("")] * 3))
+    titles = [metric.title for metric in metrics.values()]
+    return Table(
+        title=f"{task}: {KINDS[first.kind]}",
+        header=("method", *titles, "finished", "images/s", "s per run"),
+        rows=tuple(rows),
+        caption=_workload(first),
+        extra=2,
+    )
+
+
+def _score(group: Group, name: str, metric: Metric, best: bool) -> Cell:
+    score = group.score(name)
+    if score is None:
+        return Cell("–")
+    spread = "" if score.spread is None else f" ± {metric.write(score.spread)}"
+    return Cell(metric.write(score.mean) + spread, best=best)
+
+
+def _counts(group: Group) -> tuple[Cell, ...]:
+    """Return how many runs finished, how fast and how long they were."""
+    rate, seconds = group.mean("images_per_second"), group.mean("wall_time")
+    return (
+        Cell(
+            f"{len(group.finished)} of {len(group.runs)}",
+            note=f"{group.diverged} diverged" if group.diverged else "",
+        ),
+        Cell("–" if rate is None else f"{rate:,.0f}"),
+        Cell("–" if seconds is None else f"{seconds:.1f}"),
+    )
+
+
+def _baselines(
+    groups: Mapping[str, Group], metrics: Mapping[str, Metric]
+) -> dict[str, dict[str, float]]:
+    """Return baseline's label -> metric's name -> value."""
+    found: dict[str, dict[str, float]] = {}
+    for name in metrics:
+        for label, value in results.baselines(groups, name).items():
+            found.setdefault(label, {})[name] = value
+    return found
+
+
+def _settings(group: Group) -> str:
+    """Return the optimizer's rates."""
+    optimizer = group.runs[0].summary["config"]["optimizer"]
+    return ", ".join(
+        f"{name.replace('_', ' ')} {optimizer[name]:g}"
+        for name in SETTINGS
+        if optimizer.get(name) is not None
+    )
+
+
+def _workload(group: Group) -> str:
+    """Say which network was trained for how long."""
+    config = group.runs[0].summary["config"]
+    said = f"{config['model']['type']}, batches of {config['batch_size']}"
+    for run in group.finished[:1]:
+        said += f", {run.summary['steps']:,} steps, {run.summary['num_params']:,} parameters"
+    return said + "."
+
+
+# -- Curves and samples ---------------------------------------------------------------------------
+
+
+def learning(grid: Grid) -> Section:
+    """Return the section of curves."""
+    bands = "Lines are means over seeds, bands reach from the smallest to the largest seed."
+    first = Picture(
+        "learning_curves",
+        curves.learning_curves(grid),
+        "Training loss (left) and the metric each task is judged by (right). Training losses are "
+        "those of minibatches at the query point, averaged over neighbouring log rows; dotted "
+        f"lines are what can be had without learning. {bands}",
+    )
+    second = Picture(
+        "gradients",
+        curves.gradient_curves(grid),
+        "Norm of the minibatch gradient before clipping (left), and which share of the steps so "
+        f"far was clipped (right; only methods that clip). {bands}",
+    )
+    return Section("Curves", (first, second))
+
+
+def sample_pictures(grid: Grid) -> list[Section]:
+    """Return a section of sample predictions for each task that has samples."""
+    sections = []
+    for task, groups in grid.items():
+        found, seeds = shared_samples(groups)
+        if not found:
+            continue
+        first = next(iter(groups.values()))
+        match first.kind:
+            case "segmentation":
+                names = CLASS_NAMES.get(first.runs[0].summary["dataset"], ())
+                png = samples.segmentation_samples(found, names)
+                title = "Sample segmentations"
+                said = "Below each prediction its mean IoU over the classes in that picture."
+            case "super_resolution":
+                png = samples.super_resolution_samples(found)
+                title = "Sample super-resolved pictures"
+                said = "Below each picture its PSNR, rounded to 8 bits as it is shown."
+            case _:
+                png = samples.classification_samples(found)
+                title = "Sample classifications"
+                said = "Below each example what the methods took it for; mistakes are marked."
+        lost = [look(name, groups).label for name in groups if name not in found]
+        if lost:
+            said += f" No finished run with samples: {', '.join(lost)}."
+        caption = f"{task}: the first held-out examples, {seeds}. {said}"
+        sections.append(Section(title, (Picture(f"samples_{task}", png, caption),)))
+    return sections
+
+
+def shared_samples(
+    groups: Mapping[str, Group],
+) -> tuple[dict[str, dict[str, np.ndarray]], str]:
+    """Return each method's samples from its first finished run that has any, and the seeds.
+
+    Raises:
+        ValueError: if two methods were shown different examples.
+    """
+    found: dict[str, dict[str, np.ndarray]] = {}
+    seeds: set[int] = set()
+    for method, group in groups.items():
+        for run in group.finished:
+            arrays = run.samples()
+            if arrays is None:
+                continue
+            truth = "target" if "target" in arrays else "label"
+            other = next(iter(found.values()), arrays)
+            if not np.array_equal(arrays[truth], other[truth]):
+                raise ValueError(
+                    f"{run.folder / 'figures' / 'samples.npz'} shows other examples than the "
+                    f"samples of {next(iter(found))}; give the runs of a task one dataset and one "
+                    "number of samples"
+                )
+            found[method] = arrays
+            seeds.add(run.seed)
+            break
+    word = "seed" if len(seeds) == 1 else "seeds"
+    return found, f"{word} {', '.join(map(str, sorted(seeds)))}"
+
+
+# -- Heavy tails ----------------------------------------------------------------------------------
+
+
+def heavy_tails(heavy: Tails) -> Section:
+    """Return the section of the heavy-tail experiment."""
+    summary, arrays = heavy
+    config = summary["config"]
+    confidence = f"{100 * config['confidence']:g} %"
+    parts: list[Part] = [
+        Text(
+            f"{summary['problem']} in {config['dimension']} dimensions from f(x) − f* = "
+            f"{summary['initial_gap']:g}, independent noise in every coordinate of every gradient, "
+            f"{config['steps']:,} gradients for each method, {config['replicas']:,} replicas. "
+            "Under heavy-tailed noise the end of a run depends on the rarest, largest gradients "
+            "that it met. A mean over a few seeds does not show that; quantiles over thousands of "
+            "replicas do."
+        ),
+        Picture(
+            "quantiles",
+            tails.quantile_curves(arrays, summary),
+            "Quantiles of f(x) − f* over the replicas against the number of stochastic gradients; "
+            f"all panels have the same log axes. Bands are {confidence} bootstrap intervals. Each "
+            "method is evaluated at its own evaluation point.",
+        ),
+        Picture(
+            "survival",
+            tails.survival_curves(arrays, summary),
+            "Share of the replicas that end with f(x) − f* of at least s. On these axes a "
+            "straight line is a power law, the sign of a heavy tail.",
+        ),
+    ]
+    parts += [quantile_table(summary, noise) for noise in summary["results"]]
+    parts.append(Bullets(tuple(_method_lines(config))))
+    return Section("Heavy tails", tuple(parts))
+
+
+def quantile_table(summary: Mapping[str, Any], noise: str) -> Table:
+    """Return the final quantiles with their intervals, and the reference numbers beside."""
+    config = summary["config"]
+    reference = summary["reference"].get(noise, {})
+    rows = []
+    for method, result in summary["results"][noise].items():
+        cells = []
+        for i, row in enumerate(result["final"]):
+            note = f"{readable(row['low'])} to {readable(row['high'])}"
+            if method in reference:
+                note += f"\nreference {readable(reference[method][i])}"
+            cells.append(Cell(readable(row["value"]), note))
+        rows.append((Cell(summary["labels"][method]), *cells, Cell(str(result["diverged"]))))
+    source = f" Reference: {summary['reference_source']}." if reference else ""
+    return Table(
+        title=f"{tails.noise_label(noise, summary)}: final f(x) − f*",
+        header=("method", *(f"{100 * level:g} %" for level in config["levels"]), "diverged"),
+        rows=tuple(rows),
+        caption=f"Quantiles over {config['replicas']:,} replicas, below them "
+        f"{100 * config['confidence']:g} % bootstrap intervals; replicas that diverged count as "
+        f"infinite.{source}",
+    )
+
+
+def _method_lines(config: Mapping[str, Any]) -> list[str]:
+    rate, level = config["learning_rate"], config["clip_level"]
+    return [
+        f"SGD: step size {rate:g}.",
+        f"normalised SGD: every step is {config['normalized_factor'] * rate:g} long.",
+        f"clipped-SGD: step size {rate:g}, level {level:g}; "
+        f"no step is longer than {rate * level:g}.",
+        f"clipped-SSTM: a = {1 / config['sstm_learning_rate']:g}, L = 1, "
+        f"B = {config['sstm_clip_level']:g}, which no step is longer than.",
+    ]
+
+
+# -- Where it comes from --------------------------------------------------------------------------
+
+
+def provenance(grid: Grid, heavy: Tails | None) -> Section:
+    """Say from which code, on which machine, how long, and which runs diverged why."""
+    summaries = [run.summary for run in results.runs(grid)] + ([heavy[0]] if heavy else [])
+    seconds = sum(float(summary["wall_time"]) for summary in summaries)
+    lines = [
+        f"commit: {_distinct(summaries, 'git_commit')}",
+        f"device: {_distinct(summaries, 'device')}",
+        f"wall time: {seconds:.0f} s, summed over {len(results.runs(grid))} runs"
+        + (" and the heavy-tail experiment" if heavy else ""),
+    ]
+    lines += sorted({f"versions: {_versions(summary)}" for summary in summaries})
+    lines += [
+        f"diverged: {run.folder.parent.parent.name}, {look(run.folder.parent.name).label}, seed "
+        f"{run.seed}: {run.summary.get('reason')}"
+        for run in results.runs(grid)
+        if run.diverged
+    ]
+    return Section("What was run", (Bullets(tuple(lines)),))
+
+
+def credits(grid: Grid) -> list[Section]:
+    """Return whom the photographs are owed to, where a task used them."""
+    datasets = {run.summary.get("dataset") for run in results.runs(grid)}
+    if not datasets & {"digit_scenes", "photos_x4"}:
+        return []
+    lines = tuple(photographs.credits().splitlines())
+    return [Section("Photographs", (Bullets(lines),))]
+
+
+def _versions(summary: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in summary.get("versions", {}).items())
+
+
+def _distinct(summaries: Sequence[Mapping[str, Any]], name: str) -> str:
+    return ", ".join(sorted({str(summary.get(name) or "unknown") for summary in summaries}))

@@ -1,0 +1,110 @@
+"""From a grid's folder to report.md, report.html and figures/*.png."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import rich.table
+from rich.console import Console
+
+from experiments.report import page, results, sections
+from experiments.report.results import Grid
+from experiments.report.sections import Tails
+from experiments.report.style import style
+from experiments.train import Command, parse
+
+ORDER = (
+    *("digits", "digit_scenes", "photos_x4"),
+    *("sgd", "adam", "normalized_sgd", "clipped_sgd", "clipped_sstm"),
+)
+"""Tasks and methods that come first; others follow by name."""
+
+
+def write_report(workdir: Path) -> Path:
+    """Write the report of a grid into its folder.
+
+    Args:
+        workdir: the grid's folder.
+
+    Returns:
+        The path of report.html.
+
+    Raises:
+        FileNotFoundError: if the folder or a run's summary is missing.
+        ValueError: if there is nothing to report or a file is damaged; both name the file.
+    """
+    made = make_page(*read(workdir))
+    for picture in made.pictures:
+        _write(workdir / "figures" / f"{picture.name}.png", picture.png)
+    _write(workdir / "report.md", page.to_markdown(made).encode())
+    _write(workdir / "report.html", page.to_html(made).encode())
+    return workdir / "report.html"
+
+
+def show(workdir: Path, console: Console) -> None:
+    """Print the report's tables in the terminal. Raises as `write_report`."""
+    grid, heavy = read(workdir)
+    tables = [sections.score_table(task, groups) for task, groups in grid.items()]
+    if heavy is not None:
+        tables += [sections.quantile_table(heavy[0], noise) for noise in heavy[0]["results"]]
+    for table in tables:
+        console.print(_terminal(table))
+
+
+def read(workdir: Path) -> tuple[Grid, Tails | None]:
+    """Return the runs of a grid and its heavy-tail experiment, if it has one."""
+    grid = results.read_grid(workdir, ORDER)
+    folder = workdir / results.HIGH_PROBABILITY
+    heavy = None
+    if folder.is_dir():
+        needed = ("results", "labels", "reference", "config", "wall_time")
+        summary = results.read_summary(folder / "summary.json", needed)
+        heavy = summary, results.read_arrays(folder / "curves.npz")
+    if not grid and heavy is None:
+        raise ValueError(
+            f"{workdir} holds no runs (expected {workdir}/TASK/METHOD/seed0/summary.json); "
+            "run python -m experiments.compare first"
+        )
+    return grid, heavy
+
+
+def make_page(grid: Grid, heavy: Tails | None) -> page.Page:
+    """Return the page, its figures drawn."""
+    made = []
+    with style():
+        if grid:
+            made += [sections.scores(grid), sections.learning(grid)]
+            made += sections.sample_pictures(grid)
+        if heavy is not None:
+            made.append(sections.heavy_tails(heavy))
+    made.append(sections.provenance(grid, heavy))
+    made += sections.credits(grid)
+    return page.Page("Methods compared", sections.lead(grid, heavy), tuple(made))
+
+
+def _terminal(table: page.Table) -> rich.table.Table:
+    """Return a table for the terminal: the best starred, no notes, no columns that are extra."""
+    kept = len(table.header) - table.extra
+    shown = rich.table.Table(title=table.title, title_justify="left")
+    for i, name in enumerate(table.header[:kept]):
+        shown.add_column(name, justify="right" if i else "left", no_wrap=i == 0)
+    for row in table.rows:
+        cells = (f"[bold green]* {cell.text}[/]" if cell.best else cell.text for cell in row[:kept])
+        shown.add_row(*cells)
+    return shown
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.write_bytes(content)
+    os.replace(temporary, path)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the report from the command line."""
+    command = parse(Command, arguments)
+    written = write_report(command.workdir)
+    show(command.workdir, Console())
+    print(written)
+    return 0
