@@ -16,7 +16,7 @@ demo: .venv/ready  ## four methods, three tasks, heavy tails: runs/demo/report.h
 	$(BIN)/python -m experiments.demo --workdir runs/demo
 
 test: .venv/ready  ## every test but the long fault drills
-	$(BIN)/python -m pytest -q -n $(WORKERS) -m 'not faults'
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not faults'
 
 test-faults: .venv/ready  ## kills each task's run twenty times
 	$(BIN)/python -m pytest -q -m faults --timeout 3600

@@ -36,8 +36,9 @@ def confusion_matrix(
     """Count the pixels of each (truth, prediction) pair; entry [i, j] has truth i, prediction j.
 
     Computed image by image as a product of one-hot matrices, which is fast on every device
-    (a scatter-add is not, on accelerators). Within an image the counts are float32, exact up to 2^24 = 4096^2 pixels;
-    the sum over images is int32, exact up to 2^31 pixels. Sum over batches on the host, in int64.
+    (a scatter-add is not, on accelerators). Within an image the counts are float32, exact up to
+    2^24 = 4096^2 pixels; the sum over images is int32, exact up to 2^31 pixels. Sum over
+    batches on the host, in int64.
 
     Args:
         labels: (batch, pixels), integer; labels outside [0, num_classes) are left out.

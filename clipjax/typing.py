@@ -62,14 +62,20 @@ class Data(Protocol):
     every global batch, so that the same records meet in the same step however many processes run.
     """
 
-    num_train: int
-    """Number of training examples."""
+    @property
+    def num_train(self) -> int:
+        """Number of training examples."""
+        ...
 
-    num_evaluation: int
-    """Number of evaluation examples."""
+    @property
+    def num_evaluation(self) -> int:
+        """Number of evaluation examples."""
+        ...
 
-    batch_size: int
-    """Examples in one global training batch (one optimizer step)."""
+    @property
+    def batch_size(self) -> int:
+        """Examples in one global training batch (one optimizer step)."""
+        ...
 
     def train(
         self, start: int, *, process_index: int = 0, process_count: int = 1
@@ -80,9 +86,7 @@ class Data(Protocol):
         """
         ...
 
-    def evaluation(
-        self, *, process_index: int = 0, process_count: int = 1
-    ) -> Iterator[HostBatch]:
+    def evaluation(self, *, process_index: int = 0, process_count: int = 1) -> Iterator[HostBatch]:
         """Yield each evaluation example once, the last batch padded and masked."""
         ...
 

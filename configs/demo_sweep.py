@@ -8,23 +8,24 @@ import dataclasses
 from configs.demo import TASKS, optimizer
 from experiments.config import Grid
 
+# Ranges were moved until no best rate lay at an edge.
 LEARNING_RATES = {
     "classification": {
         "sgd": (0.01, 0.03, 0.1, 0.3),
-        "clipped_sgd": (0.01, 0.03, 0.1, 0.3),
-        "clipped_sstm": (0.01, 0.03, 0.1, 0.3),
+        "clipped_sgd": (0.03, 0.1, 0.3, 1.0),
+        "clipped_sstm": (0.03, 0.1, 0.3, 1.0),
         "adam": (0.001, 0.003, 0.01, 0.03),
     },
     "segmentation": {
-        "sgd": (0.01, 0.03, 0.1, 0.3),
-        "clipped_sgd": (0.01, 0.03, 0.1, 0.3),
-        "clipped_sstm": (0.003, 0.01, 0.03, 0.1),
+        "sgd": (0.03, 0.1, 0.3, 1.0),
+        "clipped_sgd": (0.1, 0.3, 1.0, 3.0),
+        "clipped_sstm": (0.03, 0.1, 0.3, 1.0),
         "adam": (0.001, 0.003, 0.01, 0.03),
     },
     "super_resolution": {
-        "sgd": (0.01, 0.03, 0.1, 0.3),
-        "clipped_sgd": (0.01, 0.03, 0.1, 0.3),
-        "clipped_sstm": (0.003, 0.01, 0.03, 0.1),
+        "sgd": (0.0003, 0.001, 0.003, 0.01),
+        "clipped_sgd": (0.0003, 0.001, 0.003, 0.01),
+        "clipped_sstm": (0.0003, 0.001, 0.003, 0.01),
         "adam": (0.0003, 0.001, 0.003, 0.01),
     },
 }

@@ -50,12 +50,12 @@ def load_sources(dataset: str, data_dir: Path | None) -> Sources:
 
 def make_data(run: config.Run, sources: Sources, mesh: Mesh) -> datasets.Pipeline:
     """Return the run's batches; evaluation batches are rounded up to split over the devices."""
-    augment = AUGMENTATIONS.get(run.dataset, lambda: None) if run.augment else lambda: None
+    augment = AUGMENTATIONS.get(run.dataset) if run.augment else None
     return datasets.Pipeline(
         *sources,
         batch_size=run.batch_size,
         evaluation_batch_size=-(-run.evaluation_batch_size // mesh.size) * mesh.size,
-        augment=augment(),
+        augment=augment() if augment else None,
         seed=run.seed,
     )
 
@@ -87,9 +87,7 @@ def make_model(run: config.Run, num_classes: int) -> Any:
     return getattr(models, type(run.model).__name__)(**fields)
 
 
-def schedule_shape(
-    schedule: config.LearningRateSchedule, steps: int
-) -> Callable[[jax.typing.ArrayLike], jax.Array]:
+def schedule_shape(schedule: config.LearningRateSchedule, steps: int) -> optax.Schedule:
     """Return the learning rate's factor in [0, 1] as a function of the step from 0.
 
     Examples:
@@ -123,7 +121,7 @@ def rates(optimizer: config.Optimizer) -> dict[str, float]:
 
 
 def make_optimizer(
-    optimizer: config.Optimizer, shape: Callable | None
+    optimizer: config.Optimizer, shape: optax.Schedule | None
 ) -> Callable[[Mapping[str, jax.Array]], optax.GradientTransformationExtraArgs]:
     """Return rates -> transformation, for use inside compiled functions."""
     static = {f.name: getattr(optimizer, f.name) for f in dataclasses.fields(optimizer)}
@@ -131,13 +129,14 @@ def make_optimizer(
     def build(values: Mapping[str, jax.Array]) -> optax.GradientTransformationExtraArgs:
         arguments = static | dict(values)
         if shape is not None:
-            arguments["learning_rate"] = lambda count: values["learning_rate"] * shape(count)
+            factor = shape
+            arguments["learning_rate"] = lambda count: values["learning_rate"] * factor(count)
         return FACTORIES[type(optimizer)](**arguments)
 
     return build
 
 
-def make_step_metrics(optimizer: config.Optimizer, shape: Callable | None) -> Callable:
+def make_step_metrics(optimizer: config.Optimizer, shape: optax.Schedule | None) -> Callable:
     """Return (opt_state, rates, step) -> learning rate and, for clipping methods, clip stats."""
     clips = getattr(optimizer, "clip_level", None) is not None
 

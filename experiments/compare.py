@@ -115,7 +115,10 @@ def _line(folder: str, summary: dict[str, Any]) -> str:
 
 def table(summaries: Sequence[dict[str, Any]]) -> Table:
     """Return a terminal table, best first within each task."""
-    shown = Table("run", "metric", "value", "loss", "seconds")
+    shown = Table(box=None)
+    shown.add_column("run", no_wrap=True)
+    for name in ("metric", "value", "loss", "seconds"):
+        shown.add_column(name, justify="right")
 
     def order(summary):
         value = summary["metrics"].get(PRIMARY[summary["task"]], float("-inf"))

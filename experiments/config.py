@@ -209,7 +209,8 @@ class Duration:
         """Return the number of optimizer steps, rounded up, at least 1."""
         if self.steps is not None:
             return self.steps
-        examples = self.examples if self.examples is not None else self.epochs * num_train
+        examples = self.examples if self.epochs is None else self.epochs * num_train
+        assert examples is not None  # exactly one of the three is given
         return max(1, math.ceil(examples / batch_size))
 
 

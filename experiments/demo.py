@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Console
+
 from experiments import high_probability, report
 from experiments.compare import load_grid, run_grid
 from experiments.train import (
@@ -48,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     high_probability.run(high_probability.Config(), command.workdir / "high_probability")
     print("3/3  the report", flush=True)
     page = report.write_report(command.workdir)
+    report.show(command.workdir, Console())
     print(f"\nThe demo took {time.monotonic() - began:.0f} s. Open {page}")
     return 0
 

@@ -192,7 +192,7 @@ def write_samples(
         path = workdir / "figures" / "samples.npz"
         path.parent.mkdir(exist_ok=True)
         temporary = path.with_name("samples.tmp.npz")
-        np.savez_compressed(temporary, **arrays)
+        np.savez_compressed(temporary, allow_pickle=False, **arrays)
         os.replace(temporary, path)
 
 

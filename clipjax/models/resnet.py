@@ -146,7 +146,7 @@ class ResNet18(nn.Module):
         )(x)
         x = nn.relu(x)
         if imagenet:
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
         for stage, blocks in enumerate(self.stage_sizes):
             for block in range(blocks):
                 x = BasicBlock(

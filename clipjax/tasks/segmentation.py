@@ -45,8 +45,7 @@ class Segmentation:
         common.check_normalization(self.mean, self.std)
         if 0 <= self.void_label < self.num_classes:
             raise ValueError(
-                f"void_label must lie outside the {self.num_classes} classes, "
-                f"got {self.void_label}"
+                f"void_label must lie outside the {self.num_classes} classes, got {self.void_label}"
             )
 
     def inputs(self, batch: Batch) -> jax.Array:

@@ -118,7 +118,8 @@ def combine_moments(moments: Any, new: Any, count: jax.typing.ArrayLike) -> Any:
         >>> combine_moments(zero_to_two, four_to_six, 1)  # of 0, 2, 4, 6
         {'mean': 3.0, 'var': 5.0}
     """
-    old_flat, new_flat = traverse_util.flatten_dict(moments), traverse_util.flatten_dict(new)
+    old_flat: dict[Any, Any] = traverse_util.flatten_dict(moments)
+    new_flat: dict[Any, Any] = traverse_util.flatten_dict(new)
     share = 1.0 / (count + 1.0)
     combined = {}
     for path, old in old_flat.items():

@@ -6,7 +6,7 @@ global batch, so 1 and 8 devices train the same network.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
@@ -62,7 +62,7 @@ def initialize(
             raise
 
 
-def make_mesh(devices: list[jax.Device] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """Return a one-axis mesh over all devices of all hosts (or the ones given).
 
     Examples:

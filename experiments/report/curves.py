@@ -18,8 +18,9 @@ MAX_POINTS = 60
 def learning_curves(grid: Grid) -> bytes:
     """Draw training loss and evaluation metric against examples seen, a row per task."""
     figure, axes = style.panels(len(grid), 2, height=2.7)
-    for (left, right), (task, groups) in zip(axes, grid.items(), strict=True):
-        metrics = METRICS[next(iter(groups.values())).kind]
+    for (left, right), groups in zip(axes, grid.values(), strict=True):
+        first = next(iter(groups.values()))
+        task, metrics = first.title, METRICS[first.kind]
         name, metric = next(iter(metrics.items()))
         _draw(left, groups, "train", "loss", metrics["loss"])
         left.set_title(f"{task}: training")
@@ -35,7 +36,8 @@ def learning_curves(grid: Grid) -> bytes:
 def gradient_curves(grid: Grid) -> bytes:
     """Draw gradient norm and share of clipped steps against examples seen, a row per task."""
     figure, axes = style.panels(len(grid), 2, height=2.5)
-    for (left, right), (task, groups) in zip(axes, grid.items(), strict=True):
+    for (left, right), groups in zip(axes, grid.values(), strict=True):
+        task = next(iter(groups.values())).title
         _draw(left, groups, "train", "gradient_norm", Metric("gradient norm"))
         left.set_title(f"{task}: gradient norm")
         _log_scale(left)

@@ -149,6 +149,11 @@ class Group:
         return self.runs[0].summary["task"]
 
     @property
+    def title(self) -> str:
+        """Return the task's folder, or its dataset where the folder only says the kind of task."""
+        return self.runs[0].summary["dataset"] if self.task == self.kind else self.task
+
+    @property
     def finished(self) -> list[RunResult]:
         """Return the runs that did not diverge."""
         return [run for run in self.runs if not run.diverged]
@@ -212,7 +217,7 @@ def read_run(folder: Path) -> RunResult:
     """Read one run's summary.json and metrics.jsonl. Raises as `read_grid`."""
     summary = read_summary(
         folder / "summary.json",
-        needed=("status", "task", "method", "seed", "metrics", "config", "wall_time"),
+        needed=("status", "task", "dataset", "seed", "metrics", "config", "wall_time"),
     )
     path = folder / "metrics.jsonl"
     try:
@@ -251,7 +256,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         ValueError: if it is damaged; both name it.
     """
     try:
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             return dict(arrays)
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing; {_CURE}") from None

@@ -35,12 +35,13 @@ def segmentation_samples(
         samples: `image` uint8 (examples, h, w, channels), `label` and `prediction` integers
             (examples, h, w).
         class_names: names of the classes by label, background first; numbers where none are given.
-        max_rows: how many examples to draw.
+        max_rows: how many examples to draw, evenly spread over those there are.
     """
+    samples = pick(samples, max_rows)
     first = next(iter(samples.values()))
-    rows = min(max_rows, len(first["label"]))
+    rows = len(first["label"])
     drawn = [first["label"], *(arrays["prediction"] for arrays in samples.values())]
-    seen = [int(k) for k in np.unique([labels[:rows] for labels in drawn]) if k != VOID_LABEL]
+    seen = [int(k) for k in np.unique(drawn) if k != VOID_LABEL]
     classes = seen[-1] + 1
     palette = [
         BACKGROUND_COLOR,
@@ -67,10 +68,11 @@ def super_resolution_samples(samples: Samples, max_rows: int = 5) -> bytes:
 
     Args:
         samples: `lr`, `bicubic`, `prediction`, `target`, uint8 (examples, h, w, channels).
-        max_rows: how many examples to draw.
+        max_rows: how many examples to draw, evenly spread over those there are.
     """
+    samples = pick(samples, max_rows)
     first = next(iter(samples.values()))
-    rows = min(max_rows, len(first["target"]))
+    rows = len(first["target"])
     figure, axes = _frames(rows, 3 + len(samples))
     made = [first["bicubic"], *(arrays["prediction"] for arrays in samples.values())]
     for i in range(rows):
@@ -89,11 +91,11 @@ def classification_samples(samples: Samples, max_columns: int = 8) -> bytes:
 
     Args:
         samples: `image` uint8 (examples, h, w, channels), `label` and `prediction` (examples,).
-        max_columns: how many examples to draw.
+        max_columns: how many examples to draw, evenly spread over those there are.
     """
+    samples = pick(samples, max_columns)
     first = next(iter(samples.values()))
-    columns = min(max_columns, len(first["label"]))
-    figure, axes = _frames(1, columns, below=0.17 * len(samples))
+    figure, axes = _frames(1, len(first["label"]), below=0.17 * len(samples))
     for i, panel in enumerate(axes[0]):
         _show(panel, first["image"][i])
         label = first["label"][i]
@@ -143,6 +145,16 @@ def image_iou(truth: np.ndarray, prediction: np.ndarray) -> float:
         for k in np.union1d(truth, prediction)
     ]
     return float(np.mean(ratios)) if ratios else math.nan
+
+
+def pick(samples: Samples, count: int) -> Samples:
+    """Return at most `count` of the examples, evenly spread."""
+    total = len(next(iter(next(iter(samples.values())).values())))
+    chosen = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
+    return {
+        method: {name: array[chosen] for name, array in arrays.items()}
+        for method, arrays in samples.items()
+    }
 
 
 def _show(panel: Axes, image: np.ndarray) -> None:

@@ -56,11 +56,11 @@ def scores(grid: Grid) -> Section:
         "among methods none of whose runs diverged. Where means differ by less than the spreads, "
         "the order says little."
     )
-    tables = [score_table(task, groups) for task, groups in grid.items()]
+    tables = [score_table(groups) for groups in grid.values()]
     return Section("Scores", (Text(text), *tables))
 
 
-def score_table(task: str, groups: Mapping[str, Group]) -> Table:
+def score_table(groups: Mapping[str, Group]) -> Table:
     """Return the table of one task: a row per method, then a row per baseline."""
     first = next(iter(groups.values()))
     metrics = METRICS[first.kind]
@@ -75,10 +75,10 @@ def score_table(task: str, groups: Mapping[str, Group]) -> Table:
         rows.append((Cell(label, note="no learning"), *cells, *[Cell("")] * 3))
     titles = [metric.title for metric in metrics.values()]
     return Table(
-        title=f"{task}: {KINDS[first.kind]}",
+        title=f"{first.title}: {KINDS[first.kind]}",
         header=("method", *titles, "finished", "images/s", "s per run"),
         rows=tuple(rows),
-        caption=_workload(first),
+        caption=_workload(groups),
         extra=2,
     )
 
@@ -125,11 +125,12 @@ def _settings(group: Group) -> str:
     )
 
 
-def _workload(group: Group) -> str:
-    """Say which network was trained for how long."""
-    config = group.runs[0].summary["config"]
+def _workload(groups: Mapping[str, Group]) -> str:
+    """Say which network was trained for how long; a diverged run does not know how long."""
+    runs = [run for group in groups.values() for run in group.runs]
+    config = runs[0].summary["config"]
     said = f"{config['model']['type']}, batches of {config['batch_size']}"
-    for run in group.finished[:1]:
+    for run in [run for run in runs if not run.diverged][:1]:
         said += f", {run.summary['steps']:,} steps, {run.summary['num_params']:,} parameters"
     return said + "."
 
@@ -181,7 +182,7 @@ def sample_pictures(grid: Grid) -> list[Section]:
         lost = [look(name, groups).label for name in groups if name not in found]
         if lost:
             said += f" No finished run with samples: {', '.join(lost)}."
-        caption = f"{task}: the first held-out examples, {seeds}. {said}"
+        caption = f"{first.title}: held-out examples, {seeds}. {said}"
         sections.append(Section(title, (Picture(f"samples_{task}", png, caption),)))
     return sections
 
@@ -303,9 +304,11 @@ def provenance(grid: Grid, heavy: Tails | None) -> Section:
     ]
     lines += sorted({f"versions: {_versions(summary)}" for summary in summaries})
     lines += [
-        f"diverged: {run.folder.parent.parent.name}, {look(run.folder.parent.name).label}, seed "
-        f"{run.seed}: {run.summary.get('reason')}"
-        for run in results.runs(grid)
+        f"diverged: {group.title}, {look(method, groups).label}, seed {run.seed}: "
+        f"{run.summary.get('reason')}"
+        for groups in grid.values()
+        for method, group in groups.items()
+        for run in group.runs
         if run.diverged
     ]
     return Section("What was run", (Bullets(tuple(lines)),))
@@ -313,7 +316,7 @@ def provenance(grid: Grid, heavy: Tails | None) -> Section:
 
 def credits(grid: Grid) -> list[Section]:
     """Return whom the photographs are owed to, where a task used them."""
-    datasets = {run.summary.get("dataset") for run in results.runs(grid)}
+    datasets = {run.summary["dataset"] for run in results.runs(grid)}
     if not datasets & {"digit_scenes", "photos_x4"}:
         return []
     lines = tuple(photographs.credits().splitlines())

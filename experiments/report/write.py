@@ -14,7 +14,7 @@ from experiments.report.style import style
 from experiments.train import Command, parse
 
 ORDER = (
-    *("digits", "digit_scenes", "photos_x4"),
+    *("classification", "segmentation", "super_resolution"),
     *("sgd", "adam", "normalized_sgd", "clipped_sgd", "clipped_sstm"),
 )
 """Tasks and methods that come first; others follow by name."""
@@ -44,7 +44,7 @@ def write_report(workdir: Path) -> Path:
 def show(workdir: Path, console: Console) -> None:
     """Print the report's tables in the terminal. Raises as `write_report`."""
     grid, heavy = read(workdir)
-    tables = [sections.score_table(task, groups) for task, groups in grid.items()]
+    tables = [sections.score_table(groups) for groups in grid.values()]
     if heavy is not None:
         tables += [sections.quantile_table(heavy[0], noise) for noise in heavy[0]["results"]]
     for table in tables:

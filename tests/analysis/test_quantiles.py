@@ -43,6 +43,11 @@ def test_replicas_that_diverged_stay_in_the_sample():
     assert found.high.tolist() == [np.inf, np.inf]
 
 
+def test_rounding_does_not_shift_a_rank():
+    # 0.07 * 100 is 7.000000000000001 in floating point; the 7 % quantile is still the 7th of 100.
+    assert quantiles(np.arange(1.0, 101.0), [0.07]).value.tolist() == [7.0]
+
+
 def test_bad_input_is_named():
     with pytest.raises(ValueError, match=r"count replicas that diverged as \+inf"):
         quantiles(np.array([1.0, np.nan]), [0.5])

@@ -6,9 +6,18 @@ from pathlib import Path
 import numpy as np
 
 TASKS = {
-    # folder: (kind, primary metric, its value, its baseline, examples per step, steps)
-    "digits": ("classification", "top1", 0.96, {"majority_top1": 0.1028}, 64, 400),
-    "digit_scenes": (
+    # folder: (dataset, kind, primary metric, its value, its baseline, examples per step, steps)
+    "classification": (
+        "digits",
+        "classification",
+        "top1",
+        0.96,
+        {"majority_top1": 0.1028},
+        64,
+        400,
+    ),
+    "segmentation": (
+        "digit_scenes",
         "segmentation",
         "mean_iou",
         0.35,
@@ -16,7 +25,7 @@ TASKS = {
         16,
         300,
     ),
-    "photos_x4": ("super_resolution", "psnr", 25.1, {"bicubic_psnr": 24.4}, 16, 300),
+    "photos": ("photos_x4", "super_resolution", "psnr", 25.1, {"bicubic_psnr": 24.4}, 16, 300),
 }
 METHODS = {
     "sgd": {"type": "SGD", "learning_rate": 0.1, "momentum": 0.9},
@@ -30,7 +39,7 @@ METHODS = {
     },
 }
 SEEDS = (0, 1, 2)
-DIVERGED = ("digit_scenes", "sgd", 2)
+DIVERGED = ("segmentation", "sgd", 2)
 
 
 def write_grid(workdir: Path, *, tasks=tuple(TASKS), methods=tuple(METHODS), seeds=SEEDS) -> None:
@@ -42,7 +51,7 @@ def write_grid(workdir: Path, *, tasks=tuple(TASKS), methods=tuple(METHODS), see
 
 
 def write_run(folder: Path, task: str, method: str, rank: int, seed: int, rng) -> None:
-    kind, primary, value, baselines, batch_size, steps = TASKS[task]
+    dataset, kind, primary, value, baselines, batch_size, steps = TASKS[task]
     diverged = (task, method, seed) == DIVERGED
     skill = 1 + 0.02 * rank + rng.normal(0, 0.004)
     rows = []
@@ -79,7 +88,7 @@ def write_run(folder: Path, task: str, method: str, rank: int, seed: int, rng) -
         "reason": "the loss is nan at step 151" if diverged else None,
         "name": f"{task}/{method}/seed{seed}",
         "task": kind,
-        "dataset": task,
+        "dataset": dataset,
         "method": method,
         "seed": seed,
         "device": "1 x cpu",

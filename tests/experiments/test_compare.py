@@ -127,7 +127,7 @@ def test_only_selects_and_names_the_nearest():
 
 
 def test_the_command_line_refuses_a_single_run(tmp_path):
-    with pytest.raises(ValueError, match="is one run; run it with python -m experiments.train"):
+    with pytest.raises(ValueError, match=r"is one run; run it with python -m experiments.train"):
         compare.main(["--config", "configs/smoke.py", "--workdir", str(tmp_path)])
 
 

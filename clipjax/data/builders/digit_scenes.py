@@ -109,7 +109,9 @@ def _place_one(
         ink = np.zeros((SIZE, SIZE), np.float32)
         ink[top : top + height, left : left + width] = large
         layer = Layer(number, ink)
-        if all((layer.mask & other.mask).sum() <= MAX_OVERLAP * other.mask.sum() for other in behind):
+        if all(
+            (layer.mask & other.mask).sum() <= MAX_OVERLAP * other.mask.sum() for other in behind
+        ):
             return layer
     return None
 

@@ -8,6 +8,7 @@ that it had when its licence was read. Training and test data come from differen
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,8 +39,8 @@ class Photograph:
     reduction: int = 1
 
 
-_SKIMAGE = {"module": "skimage", "package": "scikit-image"}
-_SKLEARN = {"module": "sklearn.datasets", "package": "scikit-learn"}
+_SKIMAGE: dict[str, Any] = {"module": "skimage", "package": "scikit-image"}
+_SKLEARN: dict[str, Any] = {"module": "sklearn.datasets", "package": "scikit-learn"}
 _CC_BY = "CC BY 2.0, https://creativecommons.org/licenses/by/2.0/"
 
 PHOTOGRAPHS = (

@@ -25,7 +25,7 @@ def cubic(x):
 
 
 def written_out_reduction(picture, scale):
-    """Antialiased bicubic reduction in float64: the kernel stretched by `scale`, weights that sum to 1."""
+    """Antialiased bicubic reduction, float64: the kernel stretched by `scale`, weights of sum 1."""
 
     def weights(size):
         centres = (np.arange(size // scale) + 0.5) * scale - 0.5
