@@ -12,7 +12,7 @@ import optax
 def masked_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
     """Return sum_i w_i v_i / sum_i w_i, and 0 when no weight is positive.
 
-    A value under zero weight has no influence, be it NaN or infinite, nor has its gradient.
+    A value under zero weight has no influence, be it NaN or infinite, and no gradient flows to it.
 
     Args:
         values: (...), float.
@@ -26,7 +26,8 @@ def masked_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
         >>> float(masked_mean(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([1.0, 1.0, 0.0])))
         2.0
     """
-    return masked_sum(values, weights) / jnp.maximum(jnp.sum(weights, dtype=jnp.float32), 1.0)
+    total = jnp.sum(weights, dtype=jnp.float32)
+    return masked_sum(values, weights) / jnp.where(total > 0, total, 1.0)
 
 
 def masked_sum(values: jax.Array, weights: jax.Array) -> jax.Array:

@@ -10,6 +10,14 @@ import jax.numpy as jnp
 from clipjax.models.initializers import bilinear, he_normal_fan_out
 
 
+def check_pool_stages(pool_stages: int, block_sizes: Sequence[int]) -> None:
+    """Raise ValueError unless the trunk has that many blocks."""
+    if not 1 <= pool_stages <= len(block_sizes):
+        raise ValueError(
+            f"pool_stages must be 1 ... {len(block_sizes)} (the trunk's blocks), got {pool_stages}"
+        )
+
+
 class VGG16Features(nn.Module):
     """The convolutional trunk of VGG-16: blocks of 3x3 convolutions, each ended by max pooling.
 
@@ -32,6 +40,12 @@ class VGG16Features(nn.Module):
     batch_norm: bool = False
     bn_momentum: float = 0.9
     dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Refuse a number of stages that the trunk does not have."""
+        check_pool_stages(self.pool_stages, self.block_sizes)
+        self.block_sizes = tuple(self.block_sizes)  # hashable: jit takes modules as static
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -177,11 +191,8 @@ class FCN32s(nn.Module):
 
     def __post_init__(self) -> None:
         """Refuse a number of stages that the trunk does not have."""
-        if not 1 <= self.pool_stages <= len(self.block_sizes):
-            raise ValueError(
-                f"pool_stages must be 1 ... {len(self.block_sizes)} (the trunk's blocks), "
-                f"got {self.pool_stages}"
-            )
+        check_pool_stages(self.pool_stages, self.block_sizes)
+        self.block_sizes = tuple(self.block_sizes)  # hashable: jit takes modules as static
         super().__post_init__()
 
     @nn.compact

@@ -4,7 +4,6 @@ The layout is torchvision's (explicit padding, no biases before batch normalisat
 `_` where torch writes `.`), so that its weights map onto ours leaf by leaf.
 """
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from clipjax.models._checks import check_choice
 from clipjax.models.initializers import he_normal_fan_out, uniform_fan_in
 
 STEMS = ("imagenet", "small")
@@ -109,10 +109,8 @@ class ResNet18(nn.Module):
 
     def __post_init__(self) -> None:
         """Refuse an unknown stem with the nearest name."""
-        if self.stem not in STEMS:
-            near = difflib.get_close_matches(str(self.stem), STEMS, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"stem must be one of {STEMS}, got {self.stem!r}{hint}")
+        check_choice("stem", self.stem, STEMS)
+        self.stage_sizes = tuple(self.stage_sizes)  # hashable: jit takes modules as static
         super().__post_init__()
 
     @nn.compact

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from clipjax.models._checks import check_choice
 from clipjax.models.initializers import he_normal_fan_in
 
 GLOBAL_SKIPS = (None, "bicubic")
@@ -121,8 +122,7 @@ class SRResNet(nn.Module):
         """Refuse scales that no number of doublings reaches, and unknown skips."""
         if self.scale < 2 or self.scale & (self.scale - 1):
             raise ValueError(f"scale must be a power of two (2, 4, 8, ...), got {self.scale}")
-        if self.global_skip not in GLOBAL_SKIPS:
-            raise ValueError(f"global_skip must be one of {GLOBAL_SKIPS}, got {self.global_skip!r}")
+        check_choice("global_skip", self.global_skip, GLOBAL_SKIPS)
         super().__post_init__()
 
     @nn.compact
@@ -136,7 +136,17 @@ class SRResNet(nn.Module):
 
         Returns:
             (batch, scale height, scale width, out_channels), float32, not clipped.
+
+        Raises:
+            ValueError: when the images, which `global_skip` adds to the output, have not its
+                number of channels.
         """
+        skip = self.global_skip is not None
+        if skip and x.shape[-1] != self.out_channels:
+            raise ValueError(
+                f"global_skip={self.global_skip!r} adds the input to the output: give images of "
+                f"out_channels={self.out_channels} channels, got {x.shape[-1]}"
+            )
 
         def conv(features: int, size: int, name: str, **kwargs: Any) -> nn.Conv:
             kwargs = {"kernel_init": he_normal_fan_in} | kwargs
@@ -165,7 +175,6 @@ class SRResNet(nn.Module):
         for stage in range(1, int(math.log2(self.scale)) + 1):
             x = conv(4 * self.channels, 3, f"upsample{stage}_conv")(x)
             x = prelu(f"upsample{stage}_prelu")(pixel_shuffle(x, 2))
-        skip = self.global_skip is not None
         last_init = nn.initializers.zeros if skip else he_normal_fan_in
         x = conv(self.out_channels, self.kernel_size, "conv_out", kernel_init=last_init)(x)
         x = x.astype(jnp.float32)

@@ -19,6 +19,13 @@ def is_concrete(value: Any) -> bool:
     return not (value is None or callable(value) or isinstance(value, Tracer))
 
 
+def _numbers(name: str, value: Any) -> np.ndarray:
+    numbers = np.asarray(value)
+    if not jnp.issubdtype(numbers.dtype, jnp.number):
+        raise ValueError(f"{name} must be a number or a schedule, got {value!r}.")
+    return numbers
+
+
 def check_positive(name: str, value: Any, *, finite: bool = False) -> None:
     """Raise ValueError unless every concrete entry of `value` is positive (and finite if asked).
 
@@ -29,9 +36,11 @@ def check_positive(name: str, value: Any, *, finite: bool = False) -> None:
             ...
         ValueError: max_norm must be positive, got -1.0.
     """
+    if value is None:
+        raise ValueError(f"{name} must be positive, got None.")
     if not is_concrete(value):
         return
-    numbers = np.asarray(value)
+    numbers = _numbers(name, value)
     if not np.all(numbers > 0):
         raise ValueError(f"{name} must be positive, got {value}.")
     if finite and not np.all(np.isfinite(numbers)):
@@ -57,7 +66,7 @@ def check_interval(
     """
     if not is_concrete(value):
         return
-    numbers = np.asarray(value)
+    numbers = _numbers(name, value)
     above = numbers >= low if closed_low else numbers > low
     below = numbers <= high if closed_high else numbers < high
     if not np.all(above & below):

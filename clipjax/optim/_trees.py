@@ -22,6 +22,22 @@ def wide_dtype(*trees: Any) -> jnp.dtype:
     return double if any_double else jnp.dtype(jnp.float32)
 
 
+def map_pair(fn: Callable[..., tuple[Any, Any]], *trees: Any) -> tuple[Any, Any]:
+    """Map a function with two results over the leaves, and return the two trees of results.
+
+    A tree without leaves, as an empty group of `optax.partition` has, gives two such trees.
+
+    Examples:
+        >>> map_pair(divmod, {"a": 7, "b": 9}, {"a": 2, "b": 5})
+        ({'a': 3, 'b': 1}, {'a': 1, 'b': 4})
+    """
+    leaves, treedef = jax.tree.flatten(trees[0])
+    others = [treedef.flatten_up_to(tree) for tree in trees[1:]]
+    pairs = [fn(*column) for column in zip(leaves, *others, strict=True)]
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    return jax.tree.unflatten(treedef, first), jax.tree.unflatten(treedef, second)
+
+
 def find_states(opt_state: Any, kinds: type[S] | tuple[type[S], ...]) -> list[tuple[str, S]]:
     """Return every state of the given NamedTuple type(s) in `opt_state`, outermost first.
 

@@ -8,8 +8,9 @@ the velocity: the method walks in its direction, at full length, until μ^k has 
 The authors' PyTorch code clips after momentum. There "layer_wise" and "coordinate_wise" clip the
 velocity, which `clip_after_momentum=True` reproduces. Its "norm" however scales the velocity by the
 factor of the *raw gradient*, min(1, λ/‖g‖): the step after a spike has a small gradient, hence the
-factor 1, and the whole spike passes. With η = λ = 1, μ = 0.9 a gradient of 1000 among gradients of
-1 moves the parameter to −1, −902, −1713, ... That is not a clipping, and is not offered.
+factor 1, and the whole spike passes. With η = λ = 1, μ = 0.9 a gradient of 1000 followed by
+gradients of 0.5 moves the parameter to −1, −901.5, −1712.45, ... That is not a clipping, and is not
+offered.
 """
 
 from typing import NamedTuple
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 import optax
 
 from clipjax.optim._checks import check_choice, check_floating, check_interval, check_positive
-from clipjax.optim._trees import increment, transformation, wide_dtype
+from clipjax.optim._trees import increment, map_pair, transformation, wide_dtype
 from clipjax.optim.clipping import PROJECTIONS, clipping
 from clipjax.typing import ScalarOrSchedule
 
@@ -58,8 +59,7 @@ def momentum_step(
         direction = wide_g + mu * new_v if nesterov else new_v
         return direction.astype(g.dtype), new_v.astype(v.dtype)
 
-    pairs = jax.tree.map(leaf, updates, velocity)
-    return jax.tree.transpose(jax.tree.structure(updates), jax.tree.structure((0, 0)), pairs)
+    return map_pair(leaf, updates, velocity)
 
 
 def _heavy_ball(
@@ -133,7 +133,8 @@ def clipped_sgd(
         (clipped-SGD; without momentum, the gradient at x^k).
     """
     check_positive("learning_rate", learning_rate, finite=True)
-    check_positive("clip_level", clip_level)
+    if clip_level is not None:
+        check_positive("clip_level", clip_level)
     check_choice("clip", clip, PROJECTIONS)
     check_interval("momentum", momentum, 0, 1, closed_high=False)
     if momentum is None and (nesterov or clip_after_momentum):

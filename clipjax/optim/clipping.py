@@ -14,7 +14,7 @@ The norm kinds keep the direction (of the whole, or of each tensor); "value" doe
 **Numbers.** A norm is kept as scale · relative with scale = max|g_i| and
 relative = ‖g / scale‖₂, of order one to √n, both accumulated in float32 or wider. Nothing
 overflows on the way: a gradient of 1e30 (or of 300 in float16) is clipped to the level, where the
-naive √Σg² is infinite and gives zero. Zero gradients stay zero. The result has the dtype of the gradient.
+naive √Σg² is infinite and gives zero. Zero gradients stay zero. The result has the gradient's dtype.
 
 **Non-finite gradients.** A NaN or an infinite entry leaves no direction to keep: the norm kinds
 return NaN for the whole gradient (for that tensor, with "tensor_norm"), whatever the level, so that

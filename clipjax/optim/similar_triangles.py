@@ -47,7 +47,7 @@ from clipjax.optim._checks import (
     is_concrete,
     require_params,
 )
-from clipjax.optim._trees import increment, transformation, wide_dtype
+from clipjax.optim._trees import increment, map_pair, transformation, wide_dtype
 from clipjax.optim.clipping import PROJECTIONS, ClipState, clip_step, init_clip_state, level_at
 from clipjax.typing import ScalarOrSchedule, Schedule
 
@@ -286,8 +286,7 @@ def similar_triangles_step(
         update = after * (gap - (1 - now) * step) - now * step
         return update.astype(x.dtype), (z.astype(dtype) - step).astype(z.dtype)
 
-    pairs = jax.tree.map(leaf, updates, x, z)
-    return jax.tree.transpose(jax.tree.structure(updates), jax.tree.structure((0, 0)), pairs)
+    return map_pair(leaf, updates, x, z)
 
 
 def sstm_step_size(
@@ -357,8 +356,8 @@ def clipped_sstm(
         holder_exponent: ν in [0, 1]; static under `optax.inject_hyperparams`.
         step_offset: s > 0; 2 in Gorbunov et al. 2020, 1 in Gorbunov et al. 2021; static.
         max_averaging_ratio: cap of A_k/A_{k+1}, in (0, 1]; static.
-        clip_start: number k of the first step that is clipped; None clips from the start. (The
-            authors' PyTorch code instead chooses B = α_{k0+1}, so that the level is 1 at k0.)
+        clip_start: number k of the first step that is clipped; None clips from the start; static.
+            (The authors' PyTorch code instead chooses B = α_{k0+1}, so that the level is 1 at k0.)
 
     Returns:
         An Optax transformation with state `ClippedSSTMState` (`SimilarTrianglesState` if
@@ -388,7 +387,8 @@ def clipped_sstm(
     """
     check_positive("learning_rate", learning_rate, finite=True)
     check_positive("smoothness", smoothness, finite=True)
-    check_positive("clip_level", clip_level)
+    if clip_level is not None:
+        check_positive("clip_level", clip_level)
     check_choice("clip", clip, PROJECTIONS)
     check_interval("holder_exponent", holder_exponent, 0, 1)
     check_positive("step_offset", step_offset, finite=True)

@@ -53,8 +53,8 @@ def recompute_batch_stats(
         The model state with new "batch_stats", float32.
 
     Raises:
-        ValueError: when the model has no `bn_momentum`, there is no batch, or a statistic is
-            neither a mean nor a variance.
+        ValueError: when the model has no `bn_momentum`, there is no batch, the batches
+            differ in size, or a statistic is neither a mean nor a variance.
 
     Examples:
         >>> import jax.numpy as jnp
@@ -89,14 +89,27 @@ def recompute_batch_stats(
             f"batch statistics must be leaves named 'mean' and 'var', got {sorted(unknown)}"
         )
     measuring = model.clone(bn_momentum=0.0)  # after one batch the running moments are its own
-    moments = jax.tree.map(jnp.zeros_like, model_state["batch_stats"])
-    count = 0
+    others = {name: value for name, value in model_state.items() if name != "batch_stats"}
+    shardings = jax.tree.map(lambda old: old.sharding, model_state["batch_stats"])
+    moments = jax.tree.map(
+        lambda old: jnp.zeros_like(old, device=old.sharding), model_state["batch_stats"]
+    )
+    count, first_size = 0, None
     for batch in batches:
-        moments = _add_batch(measuring, task, params, model_state, moments, batch, count, seed)
+        size = jax.tree.leaves(batch)[0].shape[0]
+        first_size = first_size or size
+        if size != first_size:
+            raise ValueError(
+                "batch statistics are averaged over batches of one size; got one of "
+                f"{size} examples after {count} of {first_size}: leave the partial batch out"
+            )
+        moments = _add_batch(measuring, task, params, others, moments, batch, count, seed)
         count += 1
     if count == 0:
-        raise ValueError("recomputing batch statistics needs at least one batch, got none")
-    shardings = jax.tree.map(lambda old: old.sharding, model_state["batch_stats"])
+        raise ValueError(
+            "recomputing batch statistics needs at least one full batch, got none; is the batch "
+            "larger than the training set?"
+        )
     return {**model_state, "batch_stats": jax.device_put(moments, shardings)}
 
 
@@ -136,7 +149,7 @@ def _add_batch(
     model: nn.Module,
     task: Task,
     params: Params,
-    model_state: Any,
+    others: Any,
     moments: Any,
     batch: Batch,
     count: jax.typing.ArrayLike,
@@ -144,7 +157,8 @@ def _add_batch(
 ) -> Any:
     key = jax.random.fold_in(jax.random.key(seed), count)
     _, measured = model.apply(
-        {"params": params, **model_state},
+        # The old moments, NaN after a diverged run, never enter (0 * NaN is NaN).
+        {"params": params, **others, "batch_stats": moments},
         task.inputs(batch),
         train=True,
         mutable=["batch_stats"],

@@ -1,0 +1,28 @@
+"""The smallest real run of segmentation: digits in photographs with clipped-SGD.
+
+python -m experiments.train --config configs/smoke_segmentation.py --workdir runs/smoke_segmentation
+"""
+
+from experiments.config import ClippedSGD, Duration, FCN32s, Run
+
+config = Run(
+    task="segmentation",
+    dataset="digit_scenes",
+    model=FCN32s(
+        width=4,
+        fc_width=16,
+        fc_kernel=3,
+        pool_stages=4,
+        block_sizes=(1, 1, 1, 1),
+        dropout=0.1,
+        batch_norm=True,
+    ),
+    optimizer=ClippedSGD(learning_rate=0.3, clip_level=1.0, momentum=0.9),
+    duration=Duration(steps=60),
+    batch_size=4,
+    log_every=5,
+    evaluate_every=Duration(steps=60),
+    checkpoint_every=Duration(steps=10),
+    evaluation_batch_size=20,
+    calibration_batches=5,
+)
