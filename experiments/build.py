@@ -36,7 +36,7 @@ Moments = tuple[tuple[float, ...], tuple[float, ...]]
 IMAGENET_MOMENTS: Moments = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of ImageNet's channels on the scale [0, 1], as torchvision's."""
 
-MOMENTS: dict[str, Moments] = {"digits": ((0.305,), (0.376,))}
+MOMENTS: dict[str, Moments] = {"digits": ((0.3056,), (0.376,))}
 """Of datasets that are not photographs; a test compares them with the training images."""
 
 Sources = tuple[datasets.Source, datasets.Source]

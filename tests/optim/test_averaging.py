@@ -59,7 +59,10 @@ def test_before_the_first_update_the_answer_is_the_parameters():
     ):
         state = tx.init(tree())
         moved = tree(1)
-        for answer in (clipjax.eval_params(state, moved), jax.jit(clipjax.eval_params)(state, moved)):
+        for answer in (
+            clipjax.eval_params(state, moved),
+            jax.jit(clipjax.eval_params)(state, moved),
+        ):
             for name in moved:
                 np.testing.assert_array_equal(answer[name], moved[name])
 

@@ -1,0 +1,527 @@
+"""The contract of every public transformation: one row each, one test function per property.
+
+A new transformation is one `Row` below; `test_every_public_transformation_has_a_row` asks for it.
+Trees are tiny and most loops run without jit, where operations are compiled once for all rows.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from absl.testing import parameterized
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import clipjax
+from tests.optim.problems import gradients, tree
+
+
+@dataclass(frozen=True)
+class Row:
+    """A public transformation and what is true of it.
+
+    Attributes:
+        public: the public name.
+        make: called with `numbers` and `options`.
+        numbers: the arguments that may be traced.
+        options: the other arguments.
+        after: transformations after it in a chain that make an optimizer of it.
+        buffers: how many copies of the parameters its state holds.
+        iterates: whether updates have the dtype of the parameters, not of the gradients.
+        planned: whether a change of a number from outside acts one step later.
+    """
+
+    public: str
+    make: Callable[..., Any]
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    after: tuple[Any, ...] = ()
+    buffers: int = 0
+    iterates: bool = False
+    planned: bool = False
+
+    def bare(self, **numbers):
+        return self.make(**{**self.numbers, **numbers, **self.options})
+
+    def build(self, **numbers):
+        return optax.chain(self.bare(**numbers), *self.after)
+
+
+def averaged_sgd(learning_rate, clip_level, decay=None):
+    return clipjax.average_iterates(
+        clipjax.clipped_sgd(learning_rate, clip_level), start=2, decay=decay
+    )
+
+
+# The last step of the convergence test is number 200: a rate of 0.5/(1 + 0.1 · 200) = 0.024.
+DESCENT = (optax.scale_by_learning_rate(lambda k: 0.5 / (1 + 0.1 * k)),)
+SGD = {"learning_rate": 0.1, "clip_level": 1.0}
+SSTM = {"learning_rate": 0.5, "smoothness": 3.0, "clip_level": 1.0}
+
+ROWS = {
+    "clip_by_global_norm": Row(
+        "clip_by_global_norm", clipjax.clip_by_global_norm, {"max_norm": 1.0}, after=DESCENT
+    ),
+    "clip_by_tensor_norm": Row(
+        "clip_by_tensor_norm", clipjax.clip_by_tensor_norm, {"max_norm": 0.5}, after=DESCENT
+    ),
+    "clip_by_value": Row("clip_by_value", clipjax.clip_by_value, {"max_value": 0.5}, after=DESCENT),
+    "normalize_by_global_norm": Row(
+        "normalize_by_global_norm", clipjax.normalize_by_global_norm, after=DESCENT
+    ),
+    "clipped_sgd": Row("clipped_sgd", clipjax.clipped_sgd, SGD),
+    "clipped_sgd_nesterov": Row(
+        "clipped_sgd",
+        clipjax.clipped_sgd,
+        {**SGD, "momentum": 0.8},
+        {"clip": "tensor_norm", "nesterov": True},
+        buffers=1,
+    ),
+    "clipped_sgd_after_momentum": Row(
+        "clipped_sgd",
+        clipjax.clipped_sgd,
+        {**SGD, "momentum": 0.8},
+        {"clip": "value", "clip_after_momentum": True},
+        buffers=1,
+    ),
+    "scale_by_similar_triangles": Row(
+        "scale_by_similar_triangles",
+        clipjax.scale_by_similar_triangles,
+        {"step_size": 0.3},
+        buffers=1,
+        iterates=True,
+        planned=True,
+    ),
+    "clipped_sstm": Row(
+        "clipped_sstm", clipjax.clipped_sstm, SSTM, buffers=1, iterates=True, planned=True
+    ),
+    "clipped_sstm_hoelder": Row(
+        "clipped_sstm",
+        clipjax.clipped_sstm,
+        SSTM,
+        {
+            "clip": "value",
+            "holder_exponent": 0.5,
+            "step_offset": 1,
+            "max_averaging_ratio": 0.9,
+            "clip_start": 2,
+        },
+        buffers=1,
+        iterates=True,
+        planned=True,
+    ),
+    "sstm": Row(
+        "clipped_sstm",
+        clipjax.clipped_sstm,
+        {"learning_rate": 0.5, "smoothness": 3.0},
+        {"clip_level": None},
+        buffers=1,
+        iterates=True,
+        planned=True,
+    ),
+    "average_iterates": Row("average_iterates", averaged_sgd, SGD, buffers=1),
+    "average_iterates_decay": Row(
+        "average_iterates", averaged_sgd, {**SGD, "decay": 0.9}, buffers=1
+    ),
+}
+
+STATIC = ("holder_exponent", "step_offset", "max_averaging_ratio", "clip_start")
+
+every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+
+
+def injected(row):
+    static = [name for name in STATIC if name in inspect.signature(row.make).parameters]
+    factory = optax.inject_hyperparams(row.make, static_args=static)
+    return optax.chain(factory(**row.numbers, **row.options), *row.after)
+
+
+def loop(tx, params, grads, state=None):
+    """Run without jit; return the parameters after each step, and the last state."""
+    state = tx.init(params) if state is None else state
+    xs = []
+    for g in grads:
+        updates, state = tx.update(g, state, params)
+        params = optax.apply_updates(params, updates)
+        xs.append(params)
+    return xs, state
+
+
+def assert_close(actual, expected, rtol=1e-5, atol=1e-6):
+    chex.assert_trees_all_equal_structs(actual, expected)
+    chex.assert_trees_all_close(actual, expected, rtol=rtol, atol=atol)
+
+
+def types(value):
+    """Shapes, dtypes and weak types: all on which a new trace depends."""
+    return jax.tree.map(lambda leaf: jax.typeof(leaf).str_short(), value)
+
+
+def test_every_public_transformation_has_a_row():
+    kind = optax.GradientTransformationExtraArgs
+    public = {
+        name
+        for name in clipjax.__all__
+        if inspect.isfunction(function := getattr(clipjax, name))
+        and inspect.signature(function).return_annotation is kind
+    }
+    assert public == {row.public for row in ROWS.values()}
+    assert all(isinstance(row.bare(), kind) for row in ROWS.values())
+
+
+def quadratic(x):
+    return jnp.sum(jnp.linspace(0.5, 2.0, 5) * (x - 1) ** 2) / 2
+
+
+def matrix(w):
+    """|AWB|² with A, B of condition 2."""
+    left, right = jnp.array([[1.0, 0.25], [0.25, 0.75]]), jnp.array([[0.8, 0.2], [0.2, 1.0]])
+    return jnp.sum((left @ w @ right) ** 2)
+
+
+def mixed(params):
+    return quadratic(params["layers"][0]) + matrix(params["layers"][1]) + params["scale"] ** 2
+
+
+PROBLEMS = {
+    "quadratic": (quadratic, -jnp.ones(5)),
+    "matrix": (matrix, jnp.array([[2.0, -1.0], [1.0, 1.5]])),
+    "mixed": (mixed, {"layers": [-jnp.ones(5), 2 * jnp.eye(2)], "scale": jnp.array(1.0)}),
+}
+
+
+@every_row
+@pytest.mark.parametrize("problem", PROBLEMS)
+def test_converges(row, problem):
+    loss, start = PROBLEMS[problem]
+    tx = row.build()
+
+    @jax.jit
+    def train(params):
+        def step(carry, _):
+            params, state = carry
+            updates, state = tx.update(jax.grad(loss)(params), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        (params, _), _ = jax.lax.scan(step, (params, tx.init(params)), length=200)
+        return loss(params)
+
+    assert train(start) < 2e-3 * loss(start)
+
+
+@every_row
+def test_unexpected_arguments_are_swallowed(row):
+    tx, params, (g, *_) = row.build(), tree(), gradients(1)
+    updates, _ = tx.update(g, tx.init(params), params, value=1.0, grad=g, nobody="knows")
+    expected, _ = tx.update(g, tx.init(params), params)
+    chex.assert_trees_all_equal(updates, expected)
+
+
+@every_row
+def test_one_trace_with_donated_buffers_and_stable_types(row):
+    tx, traces = row.build(), []
+
+    def step(params, state, g):
+        traces.append(1)
+        updates, state = tx.update(g, state, params)
+        return optax.apply_updates(params, updates), state
+
+    # New buffers: `tree` would give away those that another test may hold.
+    params = jax.tree.map(jnp.copy, tree())
+    state = tx.init(params)
+    before = types((params, state))
+    jitted = jax.jit(step, donate_argnums=(0, 1))
+    expected, _ = loop(tx, tree(), gradients(3))
+    for g in gradients(3):
+        old = params
+        params, state = jitted(params, state, g)
+        assert all(leaf.is_deleted() for leaf in jax.tree.leaves(old))
+    assert len(traces) == 1
+    assert types((params, state)) == before
+    assert_close(params, expected[-1])
+
+
+@every_row
+def test_injected_numbers_give_the_same_trajectory(row):
+    if not row.numbers:
+        return  # nothing to inject
+    expected, _ = loop(row.build(), tree(), gradients(5))
+    actual, state = loop(injected(row), tree(), gradients(5))
+    assert_close(actual, expected)
+    assert set(row.numbers) <= set(state[0].hyperparams)
+
+
+@every_row
+def test_a_number_changed_from_outside_acts_at_once_or_when_planned_one_step_later(row):
+    """From a change before step k the steps k − 1, k, k + 1, ... of old and new run are compared."""
+    name = next(iter(row.numbers), None)
+    if name is None:
+        return
+    grads, tx = gradients(4), injected(row)
+    old, _ = loop(tx, tree(), grads)
+    new, state = loop(tx, tree(), grads[:1])
+    # Small enough to bind: every first number is a rate or a level.
+    state[0].hyperparams[name] = jnp.asarray(row.numbers[name] * 0.1)
+    rest, _ = loop(tx, new[-1], grads[1:], state)
+    changed = [
+        not np.allclose(a["vector"], b["vector"], rtol=1e-4)
+        for a, b in zip(old, [*new, *rest], strict=True)
+    ]
+    # Planned: step 1 uses the planned α, yet it plans x^{k+2} with the new one, which is where its
+    # result already differs. What it does to z is the old step.
+    assert changed == [False, True, True, True]
+    if row.planned:
+        _, before = loop(tx, tree(), grads[:2])
+        _, after = loop(tx, new[-1], grads[1:2], state)
+        z = [clipjax_states(s)[0].z["vector"] for s in (before, after)]
+        np.testing.assert_allclose(*z, rtol=1e-6)
+
+
+def clipjax_states(state):
+    is_sstm = lambda node: isinstance(node, clipjax.SimilarTrianglesState)  # noqa: E731
+    return [leaf for leaf in jax.tree.leaves(state, is_leaf=is_sstm) if is_sstm(leaf)]
+
+
+@every_row
+def test_built_from_traced_numbers_inside_jit_and_vmap(row):
+    grads = gradients(3)
+    factors = jnp.array([1.0, 0.5])
+
+    @jax.jit
+    @jax.vmap
+    def final(factor):
+        tx = row.build(**{name: number * factor for name, number in row.numbers.items()})
+        return loop(tx, tree(), grads)[0][-1]
+
+    together = final(factors)
+    for i, factor in enumerate((1.0, 0.5)):
+        alone = row.build(**{name: number * factor for name, number in row.numbers.items()})
+        expected, _ = loop(alone, tree(), grads)
+        assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], together), expected[-1])
+
+
+@every_row
+def test_multi_steps(row):
+    """Two micro-steps are one step with the mean of their gradients."""
+    grads = gradients(4)
+    actual, _ = loop(optax.MultiSteps(row.build(), 2), tree(), grads)
+    means = [
+        jax.tree.map(lambda a, b: (a + b) / 2, *pair)
+        for pair in zip(*[iter(grads)] * 2, strict=True)
+    ]
+    expected, _ = loop(row.build(), tree(), means)
+    assert_close(actual[1::2], expected)
+    chex.assert_trees_all_equal(actual[0], tree())
+
+
+@every_row
+def test_masked_and_partitioned(row):
+    """A group goes as if it were alone; a group without parameters does no harm."""
+    grads = gradients(3)
+    alone = [{"matrix": g["matrix"], "vector": g["vector"]} for g in grads]
+    start = {name: tree()[name] for name in ("matrix", "vector")}
+    expected, _ = loop(row.build(), start, alone)
+    mask = {"matrix": True, "vector": True, "scalar": False}
+    labels = {"matrix": "ours", "vector": "ours", "scalar": "theirs"}
+    groups = {"ours": row.build(), "theirs": optax.sgd(0.1), "nobody": row.build()}
+    masked, _ = loop(optax.masked(row.build(), mask), tree(), grads)
+    partitioned, _ = loop(optax.partition(groups, labels), tree(), grads)
+    for k, x in enumerate(expected):
+        assert_close({name: masked[k][name] for name in x}, x)
+        assert_close({name: partitioned[k][name] for name in x}, x)
+    # Outside the mask the gradient is passed on; in the other group it is SGD's.
+    total = sum(float(g["scalar"]) for g in grads)
+    np.testing.assert_allclose(masked[-1]["scalar"], tree()["scalar"] + total, rtol=1e-5)
+    np.testing.assert_allclose(partitioned[-1]["scalar"], tree()["scalar"] - 0.1 * total, rtol=1e-5)
+
+
+@every_row
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_apply_if_finite(row, bad):
+    """A gradient that is not finite leaves no trace."""
+    grads = gradients(3)
+    spoiled = {**grads[0], "vector": grads[0]["vector"].at[1].set(bad)}
+    tx = optax.apply_if_finite(row.build(), 3)
+    actual, state = loop(tx, tree(), [grads[0], spoiled, *grads[1:]])
+    expected, other = loop(tx, tree(), grads)
+    chex.assert_trees_all_equal(actual[-1], expected[-1])
+    chex.assert_trees_all_equal(state.inner_state, other.inner_state)
+    chex.assert_trees_all_equal(actual[1], actual[0])
+
+
+@every_row
+@pytest.mark.parametrize(
+    ("dtype", "rtol"), [(jnp.float16, 4e-3), (jnp.bfloat16, 3e-2), (jnp.float64, 1e-12)]
+)
+def test_precisions(row, dtype, rtol):
+    """Gradients of each dtype, parameters of float32 and of that dtype: one step, against float64.
+
+    The tolerance is a few units of roundoff, 2⁻¹¹ and 2⁻⁸: one for the gradient, one for the update.
+    """
+    with jax.enable_x64(True):
+        double = tree(dtype=jnp.float64)
+        g = tree(1, dtype)
+        wide_g = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), g)
+        tx = row.build()
+        expected, _ = tx.update(wide_g, tx.init(double), double)
+        for param_dtype in (jnp.float32, dtype):
+            params = tree(dtype=param_dtype)
+            state = tx.init(params)
+            updates, new_state = tx.update(g, state, params)
+            wanted = param_dtype if row.iterates else dtype
+            assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(wanted)}
+            assert types(new_state) == types(state)
+            tolerance = max(rtol, 1e-6 if jnp.float32 in (param_dtype, wanted) else rtol)
+            wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), updates)
+            assert_close(wide, expected, rtol=tolerance, atol=tolerance)
+
+
+@every_row
+def test_vmap_over_seeds(row):
+    """16 replicas together take the steps of 16 runs, to rounding."""
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(3)
+        shapes = {"w": (3,), "b": ()}
+        starts = {n: jnp.asarray(rng.normal(size=(16, *s))) for n, s in shapes.items()}
+        grads = [
+            {n: jnp.asarray(rng.standard_t(1.5, size=(16, *s))) for n, s in shapes.items()}
+            for _ in range(3)
+        ]
+        tx = row.build()
+        together = jax.vmap(lambda x, *gs: loop(tx, x, gs)[0][-1])(starts, *grads)
+        for seed in range(16):
+            take = lambda leaf, seed=seed: leaf[seed]  # noqa: E731
+            alone, _ = loop(tx, jax.tree.map(take, starts), [jax.tree.map(take, g) for g in grads])
+            assert_close(jax.tree.map(take, together), alone[-1], rtol=1e-12, atol=1e-14)
+
+
+@every_row
+def test_scan_equals_a_loop(row):
+    tx, grads = row.build(), gradients(4)
+
+    def step(carry, g):
+        params, state = carry
+        updates, state = tx.update(g, state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), params
+
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *grads)
+    _, xs = jax.lax.scan(step, (tree(), tx.init(tree())), stacked)
+    expected, _ = loop(tx, tree(), grads)
+    assert_close(xs, jax.tree.map(lambda *leaves: jnp.stack(leaves), *expected))
+
+
+class VariantsTest(chex.TestCase):
+    """chex runs each test as it is, and under jit."""
+
+    @chex.variants(with_jit=True, without_jit=True)
+    @parameterized.named_parameters((name, row) for name, row in ROWS.items())
+    def test_variants(self, row):
+        tx, (first, second) = row.build(), gradients(2)
+        state = self.variant(tx.init)(tree())
+        _, state = self.variant(tx.update)(first, state, tree())
+        updates, _ = self.variant(tx.update)(second, state, tree())
+        _, state = tx.update(first, tx.init(tree()), tree())
+        expected, _ = tx.update(second, state, tree())
+        assert_close(updates, expected)
+
+
+@every_row
+def test_shard_map_and_pmap_with_averaged_gradients(row):
+    """Two devices with half of the gradients each equal one device with the mean."""
+    tx, (a, b, c, d) = row.build(), gradients(4)
+    halves = jax.tree.map(
+        lambda *leaves: jnp.stack(leaves).reshape(2, 2, *leaves[0].shape), a, b, c, d
+    )
+    mean = lambda x, y: jax.tree.map(lambda u, v: (u + v) / 2, x, y)  # noqa: E731
+    expected, _ = loop(tx, tree(), [mean(a, c), mean(b, d)])
+
+    def train(params, grads):  # grads: 2 steps
+        def step(carry, g):
+            params, state = carry
+            updates, state = tx.update(jax.lax.pmean(g, "data"), state, params)
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, tx.init(params)), grads)[0][0]
+
+    mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
+    spec = PartitionSpec
+    sharded = jax.shard_map(
+        lambda params, g: train(params, jax.tree.map(lambda leaf: leaf[0], g)),
+        mesh=mesh,
+        in_specs=(spec(), spec("data")),
+        out_specs=spec(),
+    )
+    assert_close(jax.jit(sharded)(tree(), halves), expected[-1])
+    mapped = jax.pmap(train, axis_name="data", in_axes=(None, 0), devices=jax.devices()[:2])
+    for device in range(2):
+        result = jax.tree.map(lambda leaf, i=device: np.asarray(leaf)[i], mapped(tree(), halves))
+        assert_close(result, expected[-1])
+
+
+@every_row
+def test_sharded_over_eight_devices(row):
+    """Parameters cut over eight devices take the steps of whole ones, and stay cut."""
+    rng = np.random.default_rng(5)
+    draw = lambda: {"w": jnp.asarray(rng.standard_t(1.5, (16, 2)), jnp.float32)}  # noqa: E731
+    params, grads, tx = draw(), [draw(), draw()], row.build()
+    expected, _ = loop(tx, params, grads)
+    cut = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
+    whole = NamedSharding(cut.mesh, PartitionSpec())
+    x = jax.device_put(params, cut)
+    state = optax.tree_utils.tree_map_params(
+        tx,
+        lambda leaf: jax.device_put(leaf, cut),
+        tx.init(x),
+        transform_non_params=lambda leaf: jax.device_put(leaf, whole),
+    )
+
+    @jax.jit
+    def step(params, state, g):
+        updates, state = tx.update(g, state, params)
+        return optax.apply_updates(params, updates), state
+
+    for g in grads:
+        x, state = step(x, state, jax.device_put(g, cut))
+    assert_close(jax.device_get(x), jax.device_get(expected[-1]), rtol=1e-5, atol=1e-5)
+    buffers = [leaf for leaf in jax.tree.leaves((x, state)) if leaf.shape == (16, 2)]
+    assert len(buffers) == 1 + row.buffers
+    assert all(leaf.sharding.is_equivalent_to(cut, 2) for leaf in buffers)
+
+
+@every_row
+def test_tree_map_params_finds_the_buffers_and_nothing_else(row):
+    """A state is `buffers` trees like the parameters, and scalars."""
+    tx, params = row.build(), tree()
+    state = tx.init(params)
+    marks = optax.tree_utils.tree_map_params(
+        tx,
+        lambda leaf, like: leaf.shape == like.shape,
+        state,
+        params,
+        transform_non_params=lambda leaf: None if leaf.shape == () else leaf.shape,
+    )
+    assert jax.tree.leaves(marks) == [True] * row.buffers * len(params)
+
+
+@every_row
+def test_checkpoint_round_trip(row):
+    """Bytes, shapes and dtypes of the leaves are the whole state."""
+    tx, grads = row.build(), gradients(5)
+    expected, _ = loop(tx, tree(), grads)
+    xs, state = loop(tx, tree(), grads[:3])
+    leaves, _ = jax.tree.flatten((xs[-1], state))
+    stored = [(np.asarray(leaf).tobytes(), leaf.shape, leaf.dtype.name) for leaf in leaves]
+    target = jax.eval_shape(lambda params: (params, tx.init(params)), tree())
+    restored = [
+        jnp.asarray(np.frombuffer(data, dtype).reshape(shape)) for data, shape, dtype in stored
+    ]
+    params, state = jax.tree.unflatten(jax.tree.structure(target), restored)
+    rest, _ = loop(tx, params, grads[3:], state)
+    chex.assert_trees_all_equal([*xs, *rest], expected)

@@ -1,0 +1,131 @@
+"""Super-resolution: scaling, PSNR of each image over padded batches, bicubic, samples."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import PIL.Image
+import pytest
+import skimage.metrics
+
+from clipjax.tasks import SuperResolution
+from tests.tasks.batches import assert_implements_task, assert_integer_counts, measure, padded
+
+TOTAL, SCALE = 5, 2
+LOW, HIGH = (6, 5), (12, 10)
+
+
+@pytest.fixture(scope="module")
+def arrays():
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.integers(0, 256, size=(TOTAL, *LOW, 3), dtype=np.uint8),
+        "target": rng.integers(0, 256, size=(TOTAL, *HIGH, 3), dtype=np.uint8),
+    }
+
+
+def make(data_range=1.0):
+    return SuperResolution(scale=SCALE, data_range=data_range)
+
+
+def guesses(arrays, data_range):
+    """Return outputs of very different errors, some outside the range, on [0, data_range]."""
+    noise = np.array([0.01, 0.05, 0.1, 0.3, 0.6])[:, None, None, None]
+    normal = np.random.default_rng(1).normal(size=arrays["target"].shape)
+    return data_range * (arrays["target"] / 255.0 + noise * normal)
+
+
+def bicubic(image):
+    """Return Pillow's bicubic upscaling (a = -1/2 too), channel by channel in float32."""
+    channels = [
+        PIL.Image.fromarray(np.float32(image[..., c] / 255.0)).resize(
+            (HIGH[1], HIGH[0]), PIL.Image.Resampling.BICUBIC
+        )
+        for c in range(3)
+    ]
+    return np.clip(np.stack([np.asarray(c) for c in channels], -1), 0, 1)
+
+
+def test_implements_the_protocol():
+    assert_implements_task(make())
+    assert hash(make()) == hash(make())  # static under jit
+
+
+@pytest.mark.parametrize("data_range", [1.0, 255.0])
+def test_metrics_over_padded_batches_are_those_of_the_whole_set(arrays, data_range):
+    """PSNR of each image, then the mean; outputs clipped for it, not for the loss."""
+    outputs = guesses(arrays, data_range)
+    truth = arrays["target"] / 255.0
+    measured = measure(make(data_range), outputs, arrays, batch_size=3)
+    assert set(measured) == {"loss", "psnr", "bicubic_psnr"}
+    squares = np.mean((outputs - data_range * truth) ** 2)
+    assert measured["loss"] == pytest.approx(squares, rel=1e-5)
+
+    def psnr(images):
+        return np.mean(
+            [
+                skimage.metrics.peak_signal_noise_ratio(t, np.float64(i), data_range=1.0)
+                for t, i in zip(truth, images, strict=True)
+            ]
+        )
+
+    clipped = np.clip(outputs / data_range, 0, 1)
+    assert measured["psnr"] == pytest.approx(psnr(clipped), rel=1e-5)
+    assert measured["bicubic_psnr"] == pytest.approx(psnr(map(bicubic, arrays["image"])), rel=1e-5)
+
+
+def test_inputs_and_targets_are_on_the_data_range(arrays):
+    task = make(2.0)
+    np.testing.assert_allclose(task.inputs(arrays), arrays["image"] * (2 / 255), rtol=1e-6)
+    np.testing.assert_allclose(task.targets(arrays), arrays["target"] * (2 / 255), rtol=1e-6)
+    assert task.inputs(arrays).dtype == task.targets(arrays).dtype == jnp.float32
+
+
+def test_loss_and_gradient_are_those_of_the_real_examples(arrays):
+    outputs = guesses(arrays, 1.0)
+    *_, (part, batch) = padded(outputs, arrays, 3)  # 2 real ones of 3
+    task, difference = make(), outputs[3:] - arrays["target"][3:] / 255.0
+    assert float(jax.jit(task.loss)(part, batch)) == pytest.approx((difference**2).mean(), rel=1e-5)
+    gradient = jax.jit(jax.grad(task.loss))(np.nan_to_num(part), batch)
+    np.testing.assert_allclose(gradient[:2], 2 * difference / difference.size, rtol=1e-4, atol=1e-8)
+    assert not np.any(gradient[2:])
+
+
+def test_counts_are_integers(arrays):
+    part = next(padded(guesses(arrays, 1.0), arrays, 3))
+    assert_integer_counts(jax.eval_shape(make().statistics, *part), ("examples",))
+
+
+def test_samples_hold_the_real_examples_in_8_bits(arrays):
+    outputs = guesses(arrays, 255.0)
+    *_, (part, batch) = padded(outputs, arrays, 3)
+    samples = make(255.0).samples(jnp.asarray(part), batch)
+    assert set(samples) == {"lr", "bicubic", "prediction", "target"}
+    assert {str(values.dtype) for values in samples.values()} == {"uint8"}
+    np.testing.assert_array_equal(samples["lr"], arrays["image"][3:])
+    np.testing.assert_array_equal(samples["target"], arrays["target"][3:])
+    expected = np.round(np.clip(np.float32(outputs[3:]), 0, 255))
+    # Halves may fall either way: dividing by 255 and multiplying again costs a rounding.
+    np.testing.assert_allclose(samples["prediction"].astype(float), expected, atol=1)
+    assert np.mean(samples["prediction"] == expected) > 0.99
+    upscaled = np.stack([bicubic(image) for image in arrays["image"][3:]])
+    assert np.max(np.abs(samples["bicubic"] - 255.0 * upscaled)) < 0.51
+
+
+def test_refuses_targets_of_another_size(arrays):
+    task = SuperResolution(scale=4)
+    with pytest.raises(ValueError, match=r"targets must be 4 times .*\(5, 24, 20, 3\), got"):
+        task.loss(jnp.zeros((TOTAL, 24, 20, 3)), arrays | {"mask": np.ones(TOTAL)})
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [({"scale": 0}, "scale must be at least 1, got 0"), ({"data_range": 0.0}, "must be positive")],
+)
+def test_refuses(fields, message):
+    with pytest.raises(ValueError, match=message):
+        SuperResolution(**fields)
+
+
+def test_no_examples_have_no_metrics():
+    with pytest.raises(ValueError, match="the statistics hold no examples"):
+        make().metrics({"examples": 0, "loss": 0.0, "psnr": 0.0, "bicubic_psnr": 0.0})
