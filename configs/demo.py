@@ -96,9 +96,9 @@ def optimizer(method: str, task: str, learning_rate: float) -> Optimizer:
 
 # Found by configs/demo_sweep.py.
 LEARNING_RATES = {
-    "classification": {"sgd": 0.1, "clipped_sgd": 0.1, "clipped_sstm": 0.03, "adam": 0.01},
-    "segmentation": {"sgd": 0.1, "clipped_sgd": 0.1, "clipped_sstm": 0.03, "adam": 0.01},
-    "super_resolution": {"sgd": 0.1, "clipped_sgd": 0.1, "clipped_sstm": 0.03, "adam": 0.001},
+    "classification": {"sgd": 0.03, "clipped_sgd": 0.3, "clipped_sstm": 0.1, "adam": 0.03},
+    "segmentation": {"sgd": 0.3, "clipped_sgd": 0.3, "clipped_sstm": 10.0, "adam": 0.01},
+    "super_resolution": {"sgd": 0.0003, "clipped_sgd": 10.0, "clipped_sstm": 1000.0, "adam": 0.001},
 }
 
 config = Grid(

@@ -102,9 +102,10 @@ def average_iterates(
 
     def init(params: optax.Params) -> AverageIteratesState:
         check_floating(params)
-        zero = jnp.zeros((), jnp.int32)
+        # Buffers of their own throughout: parameters and state can both be donated.
+        count, averaged = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
         mean = jax.tree.map(lambda x: jnp.array(x, wide_dtype(x), copy=True), params)
-        return AverageIteratesState(zero, zero, mean, inner.init(params))
+        return AverageIteratesState(count, averaged, mean, inner.init(params))
 
     def update(updates, state: AverageIteratesState, params=None, **extra_args):
         params = require_params("average_iterates", params)

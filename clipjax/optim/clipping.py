@@ -14,7 +14,7 @@ The norm kinds keep the direction (of the whole, or of each tensor); "value" doe
 **Numbers.** A norm is kept as scale · relative with scale = max|g_i| and
 relative = ‖g / scale‖₂, of order one to √n, both accumulated in float32 or wider. Nothing
 overflows on the way: a gradient of 1e30 (or of 300 in float16) is clipped to the level, where the
-naive √Σg² is infinite and gives zero. Zero gradients stay zero. The result has the gradient's dtype.
+naive √Σg² is infinite and gives zero. Zero gradients stay zero. Results keep the dtype.
 
 **Non-finite gradients.** A NaN or an infinite entry leaves no direction to keep: the norm kinds
 return NaN for the whole gradient (for that tensor, with "tensor_norm"), whatever the level, so that
@@ -209,8 +209,12 @@ def init_clip_state(params: optax.Params, level: ScalarOrSchedule) -> ClipState:
 
 
 def level_at(level: ScalarOrSchedule, count: jax.Array, dtype: Any) -> jax.Array:
-    """Return the level at step `count` (from 0) as an array of the given dtype."""
-    return jnp.asarray(level(count) if callable(level) else level, dtype)
+    """Return the level at step `count` (from 0) as an array of the given dtype.
+
+    The array is a new one: a state that held the caller's (such as a hyperparameter kept by
+    `optax.inject_hyperparams`) could not be donated.
+    """
+    return jnp.array(level(count) if callable(level) else level, dtype, copy=True)
 
 
 def record(state: ClipState, norm: jax.Array, level: jax.Array, clipped: jax.Array) -> ClipState:

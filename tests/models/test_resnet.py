@@ -78,9 +78,7 @@ def test_starts_as_torchvision_does():
 
 def test_zero_init_last_bn_starts_blocks_as_their_shortcut():
     """With the last scales at 0, the convolutions of a block do not matter."""
-    model = ResNet18(
-        num_classes=3, width=4, stem="small", stage_sizes=(1,), zero_init_last_bn=True
-    )
+    model = ResNet18(num_classes=3, width=4, stem="small", stage_sizes=(1,), zero_init_last_bn=True)
     image = jax.random.normal(jax.random.key(1), (2, 5, 5, 3))
     variables = model.init(jax.random.key(0), image, train=False)
     apply = jax.jit(lambda v: model.apply(v, image, train=False))

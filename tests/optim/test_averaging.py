@@ -80,7 +80,7 @@ def test_the_mean_of_low_precision_parameters_is_kept_in_float32():
 
 
 def test_whatever_moves_the_parameters_is_averaged():
-    """A transformation after it in a chain changes the iterates, hence their mean: x = 0, −2, −4."""
+    """A transformation after it in a chain changes the iterates, and so the mean: x = 0, −2, −4."""
     tx = optax.chain(clipjax.average_iterates(optax.sgd(1.0)), optax.scale(2.0))
     x = jnp.zeros(1)
     state = tx.init(x)
