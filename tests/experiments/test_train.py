@@ -12,7 +12,7 @@ from tests.experiments import cli
 
 # Short enough for a test, long enough for several checkpoints: rows at 5, 10, ..., 40.
 SMOKE = (
-    *("--config", "configs/smoke.py", "--duration.steps", 40),
+    *("--config", "configs/smoke.py", "--duration.steps", 40, "--optimizer.learning-rate", 0.01),
     *("--log-every", 5, "--checkpoint-every.steps", 10, "--evaluate-every.steps", 20),
 )
 
@@ -75,18 +75,33 @@ def test_sigterm_saves_and_exits_with_75(tmp_path, reference, env):
     assert resumed["params_digest"] == cli.summary(reference)["params_digest"]
 
 
-def test_two_hosts_train_as_one(tmp_path, reference, env):
-    """Two processes on loopback, one device each: the same losses to rtol 1e-5 as on one.
+SMOOTH = """
+import dataclasses
+from configs.smoke import config
+from experiments.config import MLP
 
-    For 20 steps. Later the float32 rounding of another order of sums decides on which side of its
-    kink some ReLU falls, as it does between any two numbers of devices.
+config = dataclasses.replace(config, model=MLP())
+"""
+
+
+def test_two_hosts_train_as_one(tmp_path, env):
+    """Two processes on loopback: the losses of one process, to rtol 1e-5, over all 40 steps.
+
+    With a network without BatchNorm. The rounding of sums in another order decides on which side
+    of its kink some ReLU falls; BatchNorm in a narrow ResNet makes of one such event, within a few
+    steps, another run (seen between 1 and 2 devices at steps 6, 17 and 28 of three settings; until
+    then the losses agreed to 2e-7).
     """
+    (tmp_path / "smooth.py").write_text(SMOOTH)
+    arguments = (*SMOKE, "--config", tmp_path / "smooth.py")
+    two, one = tmp_path / "two", tmp_path / "one"
+    cli.run("train", *arguments, "--workdir", one, env=env)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     processes = [
         cli.start(
-            *("train", *SMOKE, "--duration.steps", 20, "--workdir", tmp_path),
+            *("train", *arguments, "--workdir", two),
             env=env
             | {
                 "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
@@ -99,18 +114,19 @@ def test_two_hosts_train_as_one(tmp_path, reference, env):
     ]
     outputs = [process.communicate(timeout=280) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], outputs
-    assert cli.summary(tmp_path)["device"] == "2 x cpu on 2 hosts"
-    rows = [read_jsonl(folder / "metrics.jsonl") for folder in (tmp_path, reference)]
-    assert [row["step"] for row in rows[0]] == [5, 10, 15, 20, 20]
-    for two, one in zip(*rows, strict=False):
-        assert two["step"] == one["step"]
-        np.testing.assert_allclose(two["loss"], one["loss"], rtol=1e-5)
+    assert cli.summary(one)["device"] == "1 x cpu"
+    assert cli.summary(two)["device"] == "2 x cpu on 2 hosts"
+    rows = [read_jsonl(folder / "metrics.jsonl") for folder in (one, two)]
+    assert len(rows[0]) == 10
+    for expected, row in zip(*rows, strict=True):
+        assert row["step"] == expected["step"]
+        np.testing.assert_allclose(row["loss"], expected["loss"], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--optimizer.learning-rate", "0.5"), "optimizer.learning_rate was "),
+        (("--optimizer.smoothness", "0.5"), "optimizer.smoothness was 10.0, is 0.5"),
         (("--seed", "1", "--batch-size", "32"), "batch_size was 64, is 32"),
     ],
 )

@@ -143,24 +143,27 @@ def injected(row):
     return optax.chain(factory(**row.numbers, **row.options), *row.after)
 
 
-def loop(tx, params, grads, state=None, update=None):
-    """Run without jit; return the parameters after each step, and the last state.
-
-    Args:
-        tx: the transformation.
-        params: where to start.
-        grads: the gradients, one a step.
-        state: the state to start from; None for a fresh one.
-        update: `jax.jit(tx.update)` where a `lax.cond` would be compiled anew in every step.
-    """
+def loop(tx, params, grads, state=None):
+    """Run without jit; return the parameters after each step, and the last state."""
     state = tx.init(params) if state is None else state
-    update = tx.update if update is None else update
     xs = []
     for g in grads:
-        updates, state = update(g, state, params)
+        updates, state = tx.update(g, state, params)
         params = optax.apply_updates(params, updates)
         xs.append(params)
     return xs, state
+
+
+def loop_through_conditions(tx, params, grads):
+    """As `loop`, for wrappers with a `lax.cond`: traced once for its types, run branch by branch.
+
+    Without jit each `lax.cond` would be compiled in every step.
+    """
+    state = tx.init(params)
+    _, new_state = jax.eval_shape(tx.update, grads[0], state, params)
+    assert types(new_state) == types(state)
+    with jax.disable_jit():
+        return loop(tx, params, grads, state)
 
 
 def assert_close(actual, expected, rtol=1e-5, atol=1e-6):
@@ -170,7 +173,7 @@ def assert_close(actual, expected, rtol=1e-5, atol=1e-6):
 
 def types(value):
     """Shapes, dtypes and weak types: all on which a new trace depends."""
-    return jax.tree.map(lambda leaf: jax.typeof(leaf).str_short(), value)
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype.name, leaf.weak_type), value)
 
 
 def test_every_public_transformation_has_a_row():
@@ -246,6 +249,8 @@ def test_one_trace_with_donated_buffers_and_stable_types(row, injecting):
     # New buffers: `tree` would give away those that another test may hold.
     params = jax.tree.map(jnp.copy, tree())
     state = tx.init(params)
+    buffers = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves((params, state))]
+    assert len(set(buffers)) == len(buffers), "no buffer is shared, so that all can be donated"
     before = types((params, state))
     jitted = jax.jit(step, donate_argnums=(0, 1))
     expected, _ = loop(tx, tree(), gradients(3))
@@ -318,8 +323,7 @@ def test_built_from_traced_numbers_inside_jit_and_vmap(row):
 def test_multi_steps(row):
     """Two micro-steps are one step with the mean of their gradients."""
     grads = gradients(4)
-    tx = optax.MultiSteps(row.build(), 2)
-    actual, _ = loop(tx, tree(), grads, update=jax.jit(tx.update))
+    actual, _ = loop_through_conditions(optax.MultiSteps(row.build(), 2), tree(), grads)
     means = [
         jax.tree.map(lambda a, b: (a + b) / 2, *pair)
         for pair in zip(*[iter(grads)] * 2, strict=True)
@@ -356,9 +360,8 @@ def test_apply_if_finite(row):
     grads = gradients(3)
     spoiled = [{**grads[0], "vector": grads[0]["vector"].at[1].set(x)} for x in (np.nan, np.inf)]
     tx = optax.apply_if_finite(row.build(), 3)
-    update = jax.jit(tx.update)
-    actual, state = loop(tx, tree(), [grads[0], *spoiled, *grads[1:]], update=update)
-    expected, other = loop(tx, tree(), grads, update=update)
+    actual, state = loop_through_conditions(tx, tree(), [grads[0], *spoiled, *grads[1:]])
+    expected, other = loop_through_conditions(tx, tree(), grads)
     chex.assert_trees_all_equal(actual[-1], expected[-1])
     chex.assert_trees_all_equal(state.inner_state, other.inner_state)
     chex.assert_trees_all_equal(actual[1], actual[0])
@@ -374,21 +377,22 @@ def test_precisions(row, dtype, rtol):
     The tolerance is a few units of roundoff, 2⁻¹¹ and 2⁻⁸, for parameters and update.
     """
     with jax.enable_x64(True):
-        double = tree(dtype=jnp.float64)
-        g = tree(1, dtype)
-        wide_g = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), g)
+        rng = np.random.default_rng(2)
+        draw = lambda: {n: jnp.asarray(rng.normal(size=3)) for n in "ab"}  # noqa: E731
+        cast = lambda x, dtype: jax.tree.map(lambda leaf: leaf.astype(dtype), x)  # noqa: E731
+        double, g = draw(), cast(draw(), dtype)
+        wide_g = cast(g, jnp.float64)
         tx = row.build()
         expected, _ = tx.update(wide_g, tx.init(double), double)
         for param_dtype in (jnp.float32, dtype):
-            params = tree(dtype=param_dtype)
+            params = cast(double, param_dtype)
             state = tx.init(params)
             updates, new_state = tx.update(g, state, params)
             wanted = param_dtype if row.iterates else dtype
             assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype(wanted)}
             assert types(new_state) == types(state)
             tolerance = max(rtol, 1e-6 if jnp.float32 in (param_dtype, wanted) else rtol)
-            wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), updates)
-            assert_close(wide, expected, rtol=tolerance, atol=tolerance)
+            assert_close(cast(updates, jnp.float64), expected, rtol=tolerance, atol=tolerance)
 
 
 @every_row
@@ -396,11 +400,9 @@ def test_vmap_over_seeds(row):
     """16 replicas together take the steps of 16 runs, to rounding."""
     with jax.enable_x64(True):
         rng = np.random.default_rng(3)
-        shapes = {"w": (3,), "b": ()}
-        starts = {n: jnp.asarray(rng.normal(size=(16, *s))) for n, s in shapes.items()}
+        starts = {n: jnp.asarray(rng.normal(size=(16, 3))) for n in "ab"}
         grads = [
-            {n: jnp.asarray(rng.standard_t(1.5, size=(16, *s))) for n, s in shapes.items()}
-            for _ in range(3)
+            {n: jnp.asarray(rng.standard_t(1.5, size=(16, 3))) for n in "ab"} for _ in range(3)
         ]
         tx = row.build()
         together = jax.vmap(lambda x, *gs: loop(tx, x, gs)[0][-1])(starts, *grads)
