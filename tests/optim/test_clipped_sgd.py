@@ -15,17 +15,15 @@ STEPS = 30
 KINDS = ("global_norm", "tensor_norm", "value")
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
-    "options",
+    ("kind", "options"),
     [
-        {},
-        {"momentum": 0.9},
-        {"momentum": 0.9, "nesterov": True},
-        {"momentum": 0.9, "clip_after_momentum": True},
-        {"momentum": 0.9, "nesterov": True, "clip_after_momentum": True},
+        *((kind, {}) for kind in KINDS),
+        ("global_norm", {"momentum": 0.9}),
+        ("value", {"momentum": 0.9, "nesterov": True}),
+        *((kind, {"momentum": 0.9, "clip_after_momentum": True}) for kind in KINDS),
+        ("tensor_norm", {"momentum": 0.9, "nesterov": True, "clip_after_momentum": True}),
     ],
-    ids=lambda options: "-".join(options) or "plain",
 )
 def test_equals_the_rule_written_out(kind, options):
     with jax.enable_x64(True):
@@ -68,11 +66,11 @@ def test_scheduled_rate_and_geometrically_decaying_level():
         np.testing.assert_allclose(clipjax.clip_stats(state).level, 2 * 0.7**5, rtol=1e-12)
 
 
-@pytest.mark.parametrize("momentum", [None, 0.9])
-@pytest.mark.parametrize("nesterov", [False, True])
-@pytest.mark.parametrize("level", [None, np.inf])
+@pytest.mark.parametrize(
+    ("momentum", "nesterov", "level"),
+    [(None, False, None), (0.9, False, None), (0.9, True, None), (0.9, True, np.inf)],
+)
 def test_without_a_level_it_is_sgd(momentum, nesterov, level):
-    nesterov = nesterov and momentum is not None
     params, grads = tree(), gradients(STEPS, heavy=False)
     tx = clipjax.clipped_sgd(0.1, level, momentum=momentum, nesterov=nesterov)
     _, xs, _ = run(tx, params, grads)

@@ -446,12 +446,13 @@ class VariantsTest(chex.TestCase):
 @every_row
 def test_shard_map_and_pmap_with_averaged_gradients(row):
     """Two devices with half of the gradients each equal one device with the mean."""
-    tx, (a, b, c, d) = row.build(), gradients(4)
+    small = lambda x: {name: x[name] for name in ("vector", "scalar")}  # noqa: E731
+    tx, start, (a, b, c, d) = row.build(), small(tree()), map(small, gradients(4))
     halves = jax.tree.map(
         lambda *leaves: jnp.stack(leaves).reshape(2, 2, *leaves[0].shape), a, b, c, d
     )
     mean = lambda x, y: jax.tree.map(lambda u, v: (u + v) / 2, x, y)  # noqa: E731
-    expected, _ = loop(tx, tree(), [mean(a, c), mean(b, d)])
+    expected, _ = loop(tx, start, [mean(a, c), mean(b, d)])
 
     def train(params, grads):  # grads: 2 steps
         def step(carry, g):
@@ -469,11 +470,11 @@ def test_shard_map_and_pmap_with_averaged_gradients(row):
         in_specs=(spec(), spec("data")),
         out_specs=spec(),
     )
-    assert_close(jax.jit(sharded)(tree(), halves), expected[-1])
+    assert_close(jax.jit(sharded)(start, halves), expected[-1])
     mapped = jax.pmap(train, axis_name="data", in_axes=(None, 0), devices=jax.devices()[:2])
+    results = jax.device_get(mapped(start, halves))
     for device in range(2):
-        result = jax.tree.map(lambda leaf, i=device: np.asarray(leaf)[i], mapped(tree(), halves))
-        assert_close(result, expected[-1])
+        assert_close(jax.tree.map(lambda leaf, i=device: leaf[i], results), expected[-1])
 
 
 @every_row
