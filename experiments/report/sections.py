@@ -116,10 +116,11 @@ def _baselines(
 
 
 def _settings(group: Group) -> str:
-    """Return the optimizer's rates."""
+    """Return the optimizer's rates, and the kind of clipping where it is not the global norm's."""
     optimizer = group.runs[0].summary["config"]["optimizer"]
+    kind = {"value": " per coordinate", "tensor_norm": " per tensor"}.get(optimizer.get("clip"), "")
     return ", ".join(
-        f"{name.replace('_', ' ')} {optimizer[name]:g}"
+        f"{name.replace('_', ' ')} {optimizer[name]:g}" + (kind if name == "clip_level" else "")
         for name in SETTINGS
         if optimizer.get(name) is not None
     )

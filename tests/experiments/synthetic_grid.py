@@ -30,7 +30,12 @@ TASKS = {
 METHODS = {
     "sgd": {"type": "SGD", "learning_rate": 0.1, "momentum": 0.9},
     "adam": {"type": "Adam", "learning_rate": 0.001},
-    "clipped_sgd": {"type": "ClippedSGD", "learning_rate": 0.3, "clip_level": 1.0},
+    "clipped_sgd": {
+        "type": "ClippedSGD",
+        "learning_rate": 0.3,
+        "clip_level": 0.5,
+        "clip": "value",
+    },
     "clipped_sstm": {
         "type": "ClippedSSTM",
         "learning_rate": 0.01,

@@ -145,6 +145,7 @@ def test_what_was_run_is_said(grid):
     assert "device: 1 x cpu" in text
     assert "jax 0.10.2, optax 0.2.8" in text
     assert "learning rate 0.01, clip level 1, smoothness 10" in text
+    assert "learning rate 0.3, clip level 0.5 per coordinate" in text
     assert '"Chelsea the cat", Stefan van der Walt: CC0' in text
 
 
