@@ -8,7 +8,6 @@ Called again, it does what is missing.
 """
 
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from experiments.train import (
     Command,
     Workbench,
     explain,
+    finished,
     parse,
     run_one,
     start_jax,
@@ -59,18 +59,6 @@ def select(grid: configs.Grid, only: Sequence[str]) -> configs.Grid:
             raise ValueError(f"--only {word!r} fits no run; {configs.nearest(word, parts)}")
     kept = {k: run for k, run in grid.runs.items() if any(word in k for word in only)}
     return dataclasses.replace(grid, runs=kept)
-
-
-def finished(workdir: Path, run: configs.Run) -> dict[str, Any] | None:
-    """Return the summary of a run that is done already, with this very config."""
-    path = workdir / "summary.json"
-    if not path.exists():
-        return None
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it to run again") from error
-    return summary if configs.from_json(summary["config"]) == run else None
 
 
 def run_grid(

@@ -6,6 +6,7 @@ Kill it at any moment; the same line goes on from the newest checkpoint, to bit-
 import argparse
 import dataclasses
 import importlib.metadata
+import json
 import os
 import platform
 import signal
@@ -89,6 +90,18 @@ def check_resumable(old: configs.Run, new: configs.Run, workdir: Path) -> None:
         )
 
 
+def finished(workdir: Path, run: configs.Run) -> dict[str, Any] | None:
+    """Return the summary of a run that is done already, with this very config."""
+    path = workdir / "summary.json"
+    if not path.exists():
+        return None
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it to run again") from error
+    return summary if configs.from_json(summary["config"]) == run else None
+
+
 def run_one(
     run: configs.Run,
     workdir: Path,
@@ -99,6 +112,8 @@ def run_one(
 ) -> dict[str, Any] | None:
     """Train a run in its workdir, from its newest checkpoint on if it has one.
 
+    A run that is finished already is left as it is.
+
     Returns:
         What summary.json holds; None if `should_stop` ended it (it is saved and can go on).
 
@@ -106,6 +121,9 @@ def run_one(
         ValueError: bad config, or the workdir is another run's; nothing has been written then.
         NonFiniteLoss: the run diverged; summary.json says so.
     """
+    done = finished(workdir, run)
+    if done is not None and done["status"] == "finished":
+        return done
     began = time.monotonic()
     resuming = (workdir / "config.json").exists()
     if resuming:

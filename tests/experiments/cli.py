@@ -65,7 +65,8 @@ def kill_at(process, workdir, rows, delay, kind=signal.SIGKILL):
 def drill(arguments, workdir, reference, *, kills, seed, env):
     """Kill a run `kills` times at random moments, resume it each time, compare the digests.
 
-    A run that ends before the last kill is begun anew, so every kill counts.
+    Moments are uniform over the time that the rest of the run takes, start-up included. A run that
+    ends before its kill is begun anew, so every kill counts.
 
     Args:
         arguments: of experiments.train, without --workdir.
@@ -74,22 +75,29 @@ def drill(arguments, workdir, reference, *, kills, seed, env):
         kills: how many times.
         seed: of the random moments.
         env: environment of the processes.
+
+    Returns:
+        The steps that the runs went on from after a kill.
     """
     rng = np.random.default_rng(seed)
-    expected, total = summary(reference)["params_digest"], rows_written(reference)
-    done, attempt = 0, 0
+    expected = summary(reference)["params_digest"]
+    began = time.monotonic()
+    run("train", *arguments, "--workdir", workdir / "uninterrupted", env=env)
+    duration = time.monotonic() - began
+    assert summary(workdir / "uninterrupted")["params_digest"] == expected
+    done, attempt, resumed = 0, 0, []
     while done < kills:
         folder = workdir / f"attempt{attempt}"
         attempt += 1
         while done < kills:
             process = start("train", *arguments, "--workdir", folder, env=env)
-            # From before the first row (start-up, compiling, restoring) to the very end.
-            rows = rng.integers(0, total + 1)
-            hit = kill_at(process, folder, rows, rng.uniform(0, 0.5))
-            out, err = process.communicate(timeout=240)
-            if not hit:
+            if not kill_at(process, folder, 0, rng.uniform(0.2, 1.0) * duration):
+                out, err = process.communicate()
                 assert process.returncode == 0, f"exit {process.returncode}\n{out}\n{err}"
                 break
+            process.communicate()
             done += 1
         run("train", *arguments, "--workdir", folder, env=env)
         assert summary(folder)["params_digest"] == expected
+        resumed.append(summary(folder)["resumed_from"])
+    return resumed

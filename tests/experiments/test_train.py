@@ -58,6 +58,13 @@ def test_evaluate_gives_what_training_gave(reference, env):
     assert measured == cli.summary(reference)["metrics"]
 
 
+def test_called_again_a_finished_run_is_left_as_it_is(reference, env):
+    before = (reference / "summary.json").read_bytes()
+    out, _ = cli.run("train", *SMOKE, "--workdir", reference, env=env)
+    assert cli.summary(reference)["params_digest"] in out
+    assert (reference / "summary.json").read_bytes() == before
+
+
 def test_killed_twice_and_resumed_is_bit_equal(tmp_path, reference, env):
     cli.drill(SMOKE, tmp_path, reference, kills=2, seed=0, env=env)
 
