@@ -11,8 +11,8 @@ from configs.demo import TASKS, optimizer
 from experiments.config import Grid
 
 # Four rates, a factor of about 3 apart; ranges were moved until the best did not lie at an edge,
-# but for two in super-resolution: SGD does not get beyond bicubic, the lower its rate the closer; and
-# clipped-SSTM gains ever less by higher ones, as nearly every step is clipped.
+# but for two in super-resolution: SGD does not get beyond bicubic, the lower its rate the closer;
+# and clipped-SSTM gains ever less by higher ones, as nearly every step is clipped.
 LEARNING_RATES = {
     "classification": {
         "sgd": (0.01, 0.03, 0.1, 0.3),
