@@ -25,7 +25,7 @@ import tyro
 from clipjax.train import mesh as meshes
 from clipjax.train.checkpoint import Checkpoints, Position
 from clipjax.train.log import scalars, write_json
-from clipjax.train.loop import NonFiniteLoss, Outcome, evaluation_point, train
+from clipjax.train.loop import NonFiniteLoss, Outcome, train
 from clipjax.train.state import digest
 from clipjax.train.step import Program
 from experiments import build
@@ -201,8 +201,8 @@ def write_samples(
     from jax.experimental import multihost_utils
 
     batch = meshes.place(next(iter(data.evaluation(**meshes.process()))), program.mesh)
-    point = evaluation_point(program, outcome.state, data, run.calibration_batches)
-    outputs = jax.device_get(program.predict(*point, batch))
+    assert outcome.point is not None  # the run came to its end
+    outputs = jax.device_get(program.predict(*outcome.point, batch))
     whole = multihost_utils.process_allgather(batch, tiled=True)
     kept = min(run.samples, int(np.sum(whole["mask"])))
     arrays = program.task.samples(outputs[:kept], {k: v[:kept] for k, v in whole.items()})

@@ -1,5 +1,15 @@
 """Update rules: ordinary Optax transformations that need jax and optax and nothing else."""
 
+from clipjax.optim.adaptive_clipping import (
+    AdaptiveNormClipState,
+    QuantileClipState,
+    RandomClipState,
+    ZScoreClipState,
+    clip_by_adaptive_norm,
+    clip_by_quantile,
+    clip_by_zscore,
+    clip_with_probability,
+)
 from clipjax.optim.averaging import AverageIteratesState, average_iterates, eval_params
 from clipjax.optim.clipped_sgd import clipped_sgd
 from clipjax.optim.clipping import (
@@ -20,16 +30,24 @@ from clipjax.optim.similar_triangles import (
 )
 
 __all__ = [
+    "AdaptiveNormClipState",
     "AverageIteratesState",
     "ClipState",
     "ClipStats",
     "ClippedSSTMState",
+    "QuantileClipState",
+    "RandomClipState",
     "SimilarTrianglesState",
+    "ZScoreClipState",
     "average_iterates",
+    "clip_by_adaptive_norm",
     "clip_by_global_norm",
+    "clip_by_quantile",
     "clip_by_tensor_norm",
     "clip_by_value",
+    "clip_by_zscore",
     "clip_stats",
+    "clip_with_probability",
     "clipped_sgd",
     "clipped_sstm",
     "eval_params",

@@ -52,6 +52,8 @@ class Outcome:
     """How a run went."""
 
     state: TrainState
+    point: tuple[Params, dict[str, Any]] | None
+    """Parameters and model state that were evaluated last; None if stopped early."""
     metrics: dict[str, float]
     """Final evaluation; empty if stopped early."""
     stopped: bool
@@ -144,7 +146,7 @@ def train(
     stream = _placed(data.train(start, **meshes.process()), plan.accumulation, program)
     recorder = _Recorder(program, plan, data.batch_size, start)
     evaluated: tuple[int, dict[str, float]] = (-1, {})
-    stopped = False
+    point, stopped = None, False
     with (
         MetricsFile(workdir / "metrics.jsonl", start, write=jax.process_index() == 0) as rows,
         ProgressLine(name, plan.steps, start) as progress,
@@ -181,6 +183,7 @@ def train(
     checkpoints.wait()
     return Outcome(
         state,
+        None if stopped else point,
         {} if stopped else evaluated[1],
         stopped,
         start,

@@ -34,6 +34,7 @@ class Row:
         options: the other arguments.
         after: transformations after it in a chain that make an optimizer of it.
         buffers: how many copies of the parameters its state holds.
+        vectors: shapes of what else is not a scalar in its state, for three parameters.
         iterates: whether updates have the dtype of the parameters, not of the gradients.
         planned: whether a change of a number from outside acts one step later.
     """
@@ -44,6 +45,7 @@ class Row:
     options: Mapping[str, Any] = field(default_factory=dict)
     after: tuple[Any, ...] = ()
     buffers: int = 0
+    vectors: tuple[tuple[int, ...], ...] = ()
     iterates: bool = False
     planned: bool = False
 
@@ -58,6 +60,10 @@ def averaged_sgd(learning_rate, clip_level, decay=None):
     return clipjax.average_iterates(
         clipjax.clipped_sgd(learning_rate, clip_level), start=2, decay=decay
     )
+
+
+def clip_with_probability(max_norm, base):
+    return clipjax.clip_with_probability(max_norm, base, jax.random.PRNGKey(3))
 
 
 # The last step of the convergence test is number 200: a rate of 0.5/(1 + 0.1 · 200) = 0.024.
@@ -75,6 +81,36 @@ ROWS = {
     "clip_by_value": Row("clip_by_value", clipjax.clip_by_value, {"max_value": 0.5}, after=DESCENT),
     "normalize_by_global_norm": Row(
         "normalize_by_global_norm", clipjax.normalize_by_global_norm, after=DESCENT
+    ),
+    "clip_by_quantile": Row(
+        "clip_by_quantile",
+        clipjax.clip_by_quantile,
+        {"quantile": 0.5},
+        {"window": 4, "per_tensor": True},
+        after=DESCENT,
+        vectors=((3, 4), (3,)),
+    ),
+    "clip_by_zscore": Row(
+        "clip_by_zscore",
+        clipjax.clip_by_zscore,
+        {"max_norm": 1.0, "threshold": 1.5, "decay": 0.9},
+        {"warmup_steps": 2},
+        after=DESCENT,
+    ),
+    "clip_by_adaptive_norm": Row(
+        "clip_by_adaptive_norm",
+        clipjax.clip_by_adaptive_norm,
+        {"relative": 1.05, "absolute": 1.0, "decay": 0.9},
+        {"warmup_steps": 1},
+        after=DESCENT,
+        vectors=((3,),),
+    ),
+    "clip_with_probability": Row(
+        "clip_with_probability",
+        clip_with_probability,
+        {"max_norm": 1.0, "base": 0.9},
+        after=DESCENT,
+        vectors=((2,),),
     ),
     "clipped_sgd": Row("clipped_sgd", clipjax.clipped_sgd, SGD),
     "clipped_sgd_nesterov": Row(
@@ -132,7 +168,14 @@ ROWS = {
     ),
 }
 
-STATIC = ("holder_exponent", "step_offset", "max_averaging_ratio", "clip_start")
+STATIC = (
+    "holder_exponent",
+    "step_offset",
+    "max_averaging_ratio",
+    "clip_start",
+    "window",
+    "warmup_steps",
+)
 
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 
@@ -279,7 +322,9 @@ def test_a_number_changed_from_outside_acts_at_once_or_when_planned_one_step_lat
     name = next(iter(row.numbers), None)
     if name is None:
         return
-    grads, tx = gradients(4), injected(row)
+    # Each gradient is the longest so far: a quantile of the norms cuts no other for certain.
+    grads = [jax.tree.map(lambda g, k=k: 10.0**k * g, g) for k, g in enumerate(gradients(4))]
+    tx = injected(row)
     old, _ = loop(tx, tree(), grads)
     new, state = loop(tx, tree(), grads[:1])
     # A tenth of any rate or level is felt.
@@ -509,7 +554,7 @@ def test_sharded_over_eight_devices(row):
 
 @every_row
 def test_tree_map_params_finds_the_buffers_and_nothing_else(row):
-    """A state is `buffers` trees like the parameters, and scalars."""
+    """A state is `buffers` trees like the parameters, the vectors named above, and scalars."""
     tx, params = row.build(), tree()
     state = tx.init(params)
     marks = optax.tree_utils.tree_map_params(
@@ -517,9 +562,10 @@ def test_tree_map_params_finds_the_buffers_and_nothing_else(row):
         lambda leaf, like: leaf.shape == like.shape,
         state,
         params,
-        transform_non_params=lambda leaf: None if leaf.shape == () else leaf.shape,
+        transform_non_params=lambda leaf: None if leaf.shape == () else str(leaf.shape),
     )
-    assert jax.tree.leaves(marks) == [True] * row.buffers * len(params)
+    vectors = [str(shape) for shape in row.vectors]
+    assert jax.tree.leaves(marks) == [True] * row.buffers * len(params) + vectors
 
 
 @every_row
