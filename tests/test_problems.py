@@ -46,7 +46,7 @@ def test_rosenbrock_is_scipys_and_has_no_curvature_bounds():
         (StudentT(1.5), scipy.stats.t(1.5)),
         (StudentT(4.0, scale=3.0), scipy.stats.t(4.0, scale=3.0)),
     ],
-    ids=str,
+    ids=["normal", "t1.5", "t4"],
 )
 def test_noise_follows_its_law(noise, law):
     sample = np.asarray(noise.sample(jax.random.key(1), (100_000,), jnp.float32))
