@@ -66,8 +66,8 @@ def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """Return a one-axis mesh over all devices of all hosts (or the ones given).
 
     Examples:
-        >>> make_mesh(jax.devices()[:1]).shape
-        OrderedDict({'data': 1})
+        >>> dict(make_mesh(jax.devices()[:1]).shape)
+        {'data': 1}
     """
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
