@@ -198,12 +198,20 @@ def grain_threads():
     return [t for t in threading.enumerate() if t.name.startswith("grain")]
 
 
-def test_threads_end_with_the_iterator(data):
-    iterator = data.train(0)
+@pytest.mark.parametrize("end", ["closed", "exhausted"])
+def test_threads_end_with_the_iterator(data, end):
+    iterator = data.evaluation()
     next(iterator)
     threads = grain_threads()
     assert threads
-    iterator.close()
+    # Held here as a traceback would hold it, so that forgetting it is not what ends the threads.
+    inner = iterator.gi_frame.f_locals["iterator"]
+    if end == "closed":
+        iterator.close()
+    else:
+        assert len(list(iterator)) == 2
+    with pytest.raises(ValueError, match="closed"):
+        next(inner)
     for thread in threads:
         thread.join(timeout=10)
     assert not any(thread.is_alive() for thread in threads)

@@ -46,6 +46,12 @@ def test_stratified_split_has_the_size_asked_for():
         assert np.ptp(np.bincount(labels[chosen], minlength=3)) <= 1
 
 
+def test_what_is_left_over_goes_to_the_largest_remainder():
+    # 6 of 10 + 5 + 4: shares 3.16, 1.58, 1.26; rounded down 3, 1, 1; the sixth to the second.
+    labels = np.repeat([0, 1, 2], [10, 5, 4])
+    assert np.bincount(labels[stratified_split(labels, 6)]).tolist() == [3, 2, 1]
+
+
 def test_to_uint8_uses_the_whole_range():
     assert to_uint8(np.arange(17.0)).tolist()[::4] == [0, 64, 128, 191, 255]
 
