@@ -1,6 +1,8 @@
 """Set up the machine before JAX starts: eight virtual CPU devices, and threads for all of them."""
 
 import os
+import shutil
+import tempfile
 
 # Simulated devices deadlock on few cores unless the host thread pool is larger than their number.
 os.environ.setdefault("NPROC", "32")
@@ -8,3 +10,15 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 ).strip()
+
+# Tests prepare the embedded data sets anew, for this session alone: what an earlier version left in
+# the user's cache must not decide. Workers inherit the folder from the process that starts them.
+_DATA_DIR = None
+if "CLIPJAX_DATA_DIR" not in os.environ:
+    _DATA_DIR = os.environ["CLIPJAX_DATA_DIR"] = tempfile.mkdtemp(prefix="clipjax-tests-")
+
+
+def pytest_unconfigure(config):
+    """Remove the session's data, in the process that made the folder."""
+    if _DATA_DIR:
+        shutil.rmtree(_DATA_DIR, ignore_errors=True)
