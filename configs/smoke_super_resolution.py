@@ -1,6 +1,8 @@
 """The smallest real run of super-resolution: photographs x4 with Adam, accumulating gradients.
 
 python -m experiments.train --config configs/smoke_super_resolution.py --workdir runs/smoke_sr
+
+14 s on two busy CPU cores; PSNR 28.97 dB, bicubic 28.96 dB.
 """
 
 from experiments.config import Adam, Duration, Run, SRResNet
