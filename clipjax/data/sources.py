@@ -22,7 +22,6 @@ import fcntl
 import functools
 import importlib
 import io
-import math
 import os
 import shutil
 import tempfile
@@ -143,10 +142,12 @@ class Source:
     @property
     def fits_in_memory(self) -> bool:
         """Whether the decoded split is at most `IN_MEMORY_BYTES`."""
-        shapes = list(self.picture_shapes.values())
-        if any(size is None for shape in shapes for size in shape):
-            return False
-        return len(self) * sum(math.prod(map(int, shape)) for shape in shapes) <= IN_MEMORY_BYTES  # type: ignore[arg-type]
+        pixels = 0
+        for height, width, channels in self.picture_shapes.values():
+            if height is None or width is None:
+                return False
+            pixels += height * width * channels
+        return len(self) * pixels <= IN_MEMORY_BYTES
 
     def in_memory(self) -> dict[str, np.ndarray]:
         """Return all records, decoded on the first call, stacked by key; not to be written to.

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 WIDTH = 10.0
 """Inches, of a figure."""
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "savefig.dpi": 150,
     "savefig.bbox": "tight",
     "figure.constrained_layout.use": True,
@@ -82,7 +82,7 @@ def look(method: str, methods: Iterable[str] = ()) -> Look:
 
 def style() -> Any:
     """Return the context in which all figures are drawn."""
-    return matplotlib.rc_context(STYLE)  # type: ignore[arg-type]
+    return matplotlib.rc_context(STYLE)
 
 
 def panels(rows: int, columns: int, *, height: float, **options: Any) -> tuple[Figure, np.ndarray]:

@@ -423,8 +423,13 @@ def test_precisions(row, dtype, rtol):
     """
     with jax.enable_x64(True):
         rng = np.random.default_rng(2)
-        draw = lambda: {n: jnp.asarray(rng.normal(size=3)) for n in "ab"}  # noqa: E731
-        cast = lambda x, dtype: jax.tree.map(lambda leaf: leaf.astype(dtype), x)  # noqa: E731
+
+        def draw():
+            return {n: jnp.asarray(rng.normal(size=3)) for n in "ab"}
+
+        def cast(x, dtype):
+            return jax.tree.map(lambda leaf: leaf.astype(dtype), x)
+
         double, g = draw(), cast(draw(), dtype)
         wide_g = cast(g, jnp.float64)
         tx = row.build()
@@ -452,7 +457,10 @@ def test_vmap_over_seeds(row):
         tx = row.build()
         together = jax.vmap(lambda x, *gs: loop(tx, x, gs)[0][-1])(starts, *grads)
         for seed in range(16):
-            take = lambda leaf, seed=seed: leaf[seed]  # noqa: E731
+
+            def take(leaf, seed=seed):
+                return leaf[seed]
+
             alone, _ = loop(tx, jax.tree.map(take, starts), [jax.tree.map(take, g) for g in grads])
             assert_close(jax.tree.map(take, together), alone[-1], rtol=1e-12, atol=1e-14)
 
@@ -491,12 +499,18 @@ class VariantsTest(chex.TestCase):
 @every_row
 def test_shard_map_and_pmap_with_averaged_gradients(row):
     """Two devices with half of the gradients each equal one device with the mean."""
-    small = lambda x: {name: x[name] for name in ("vector", "scalar")}  # noqa: E731
+
+    def small(x):
+        return {name: x[name] for name in ("vector", "scalar")}
+
     tx, start, (a, b, c, d) = row.build(), small(tree()), map(small, gradients(4))
     halves = jax.tree.map(
         lambda *leaves: jnp.stack(leaves).reshape(2, 2, *leaves[0].shape), a, b, c, d
     )
-    mean = lambda x, y: jax.tree.map(lambda u, v: (u + v) / 2, x, y)  # noqa: E731
+
+    def mean(x, y):
+        return jax.tree.map(lambda u, v: (u + v) / 2, x, y)
+
     expected, _ = loop(tx, start, [mean(a, c), mean(b, d)])
 
     def train(params, grads):  # grads: 2 steps
@@ -526,7 +540,10 @@ def test_shard_map_and_pmap_with_averaged_gradients(row):
 def test_sharded_over_eight_devices(row):
     """Parameters cut over eight devices take the steps of whole ones, and stay cut."""
     rng = np.random.default_rng(5)
-    draw = lambda: {"w": jnp.asarray(rng.standard_t(1.5, (16, 2)), jnp.float32)}  # noqa: E731
+
+    def draw():
+        return {"w": jnp.asarray(rng.standard_t(1.5, (16, 2)), jnp.float32)}
+
     params, grads, tx = draw(), [draw(), draw()], row.build()
     expected, _ = loop(tx, params, grads)
     cut = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
