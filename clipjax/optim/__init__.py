@@ -1,5 +1,6 @@
 """Update rules: ordinary Optax transformations that need jax and optax and nothing else."""
 
+from clipjax.optim.accumulation import AccumulateState, accumulate_gradients
 from clipjax.optim.adaptive_clipping import (
     AdaptiveNormClipState,
     QuantileClipState,
@@ -11,6 +12,13 @@ from clipjax.optim.adaptive_clipping import (
     clip_with_probability,
 )
 from clipjax.optim.averaging import AverageIteratesState, average_iterates, eval_params
+from clipjax.optim.clipped_adaptive import (
+    ACClipState,
+    MomentsState,
+    acclip,
+    clipped_adagrad,
+    clipped_adam,
+)
 from clipjax.optim.clipped_sgd import clipped_sgd
 from clipjax.optim.clipping import (
     ClipState,
@@ -21,6 +29,7 @@ from clipjax.optim.clipping import (
     clip_stats,
     normalize_by_global_norm,
 )
+from clipjax.optim.restarts import RestartState, with_restarts
 from clipjax.optim.similar_triangles import (
     ClippedSSTMState,
     SimilarTrianglesState,
@@ -30,15 +39,21 @@ from clipjax.optim.similar_triangles import (
 )
 
 __all__ = [
+    "ACClipState",
+    "AccumulateState",
     "AdaptiveNormClipState",
     "AverageIteratesState",
     "ClipState",
     "ClipStats",
     "ClippedSSTMState",
+    "MomentsState",
     "QuantileClipState",
     "RandomClipState",
+    "RestartState",
     "SimilarTrianglesState",
     "ZScoreClipState",
+    "acclip",
+    "accumulate_gradients",
     "average_iterates",
     "clip_by_adaptive_norm",
     "clip_by_global_norm",
@@ -48,10 +63,13 @@ __all__ = [
     "clip_by_zscore",
     "clip_stats",
     "clip_with_probability",
+    "clipped_adagrad",
+    "clipped_adam",
     "clipped_sgd",
     "clipped_sstm",
     "eval_params",
     "normalize_by_global_norm",
     "scale_by_similar_triangles",
     "sstm_step_size",
+    "with_restarts",
 ]

@@ -143,7 +143,7 @@ def clipped_sgd(
     clipper = optax.identity() if clip_level is None else clipping(clip, clip_level)
     heavy_ball = optax.identity() if momentum is None else _heavy_ball(momentum, nesterov)
     ordered = (heavy_ball, clipper) if clip_after_momentum else (clipper, heavy_ball)
-    return optax.chain(*ordered, _descend(learning_rate))
+    return optax.chain(*ordered, descend(learning_rate))
 
 
 class DescendState(NamedTuple):
@@ -152,8 +152,15 @@ class DescendState(NamedTuple):
     count: jax.Array
 
 
-def _descend(learning_rate: ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
-    """Multiply by −η in float32 or wider: a rate of 1e-9 is no number of float16."""
+def descend(learning_rate: ScalarOrSchedule) -> optax.GradientTransformationExtraArgs:
+    """Multiply by −η in float32 or wider: a rate of 1e-9 is no number of float16.
+
+    Examples:
+        >>> tx = descend(1e-9)
+        >>> g = jnp.array(3000.0, jnp.float16)
+        >>> print(tx.update(g, tx.init(g))[0])
+        -3e-06
+    """
 
     def init(params: optax.Params) -> DescendState:
         check_floating(params)

@@ -62,6 +62,30 @@ def averaged_sgd(learning_rate, clip_level, decay=None):
     )
 
 
+def accumulated_twice(learning_rate, clip_level, momentum):
+    """Two micro-steps with the same gradient in every step."""
+    tx = clipjax.accumulate_gradients(
+        clipjax.clipped_sgd(learning_rate, clip_level, momentum=momentum), every=2
+    )
+
+    def update(updates, state, params=None, **extra_args):
+        _, state = tx.update(updates, state, params, **extra_args)
+        return tx.update(updates, state, params, **extra_args)
+
+    return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
+def restarted_sstm(learning_rate, smoothness, clip_level):
+    """Every run with half the level of the one before."""
+    return clipjax.with_restarts(
+        lambda run: clipjax.clipped_sstm(learning_rate, smoothness, clip_level * 0.5**run), (2, 30)
+    )
+
+
+def restarted_sgd(learning_rate, clip_level):
+    return clipjax.with_restarts(averaged_sgd(learning_rate, clip_level), 3)
+
+
 def clip_with_probability(max_norm, base):
     return clipjax.clip_with_probability(max_norm, base, jax.random.PRNGKey(3))
 
@@ -70,6 +94,7 @@ def clip_with_probability(max_norm, base):
 DESCENT = (optax.scale_by_learning_rate(lambda k: 0.5 / (1 + 0.1 * k)),)
 SGD = {"learning_rate": 0.1, "clip_level": 1.0}
 SSTM = {"learning_rate": 0.5, "smoothness": 3.0, "clip_level": 1.0}
+ADAM = {"learning_rate": 0.1, "clip_level": 1.0, "b1": 0.8, "b2": 0.9}
 
 ROWS = {
     "clip_by_global_norm": Row(
@@ -165,6 +190,37 @@ ROWS = {
     "average_iterates": Row("average_iterates", averaged_sgd, SGD, buffers=1),
     "average_iterates_decay": Row(
         "average_iterates", averaged_sgd, {**SGD, "decay": 0.9}, buffers=1
+    ),
+    "accumulate_gradients": Row(
+        "accumulate_gradients", accumulated_twice, {**SGD, "momentum": 0.8}, buffers=2
+    ),
+    "with_restarts": Row(
+        "with_restarts", restarted_sstm, SSTM, buffers=1, iterates=True, planned=True
+    ),
+    "with_restarts_average": Row("with_restarts", restarted_sgd, SGD, buffers=1, iterates=True),
+    "clipped_adam": Row("clipped_adam", clipjax.clipped_adam, ADAM, buffers=2),
+    "clipped_adam_norm": Row(
+        "clipped_adam", clipjax.clipped_adam, ADAM, {"moment": "norm"}, buffers=1
+    ),
+    "clipped_adam_delayed": Row(
+        "clipped_adam",
+        clipjax.clipped_adam,
+        {**ADAM, "initial_accumulator_value": 1.0},
+        {"clip": "value", "delayed": True, "bias_correction": False},
+        buffers=2,
+    ),
+    "clipped_adagrad": Row(
+        "clipped_adagrad", clipjax.clipped_adagrad, {**SGD, "learning_rate": 0.5}, buffers=1
+    ),
+    "clipped_adagrad_delayed": Row(
+        "clipped_adagrad",
+        clipjax.clipped_adagrad,
+        {**SGD, "learning_rate": 1.0, "initial_accumulator_value": 0.5},
+        {"clip": "tensor_norm", "moment": "norm", "delayed": True},
+    ),
+    "acclip": Row("acclip", clipjax.acclip, {"learning_rate": 0.1, "alpha": 1.5}, buffers=2),
+    "acclip_normalized": Row(
+        "acclip", clipjax.acclip, {"learning_rate": 0.02}, {"normalize": True}, buffers=3
     ),
 }
 

@@ -1,0 +1,134 @@
+r"""Large batches out of small ones: the mean of several gradients as one step of an optimizer.
+
+Theorems about clipped methods ask for batches m_k that grow with the step, and implicit graduated
+optimisation lets them grow to take noise away. A device has memory for one micro-batch. Here the
+micro-batch stays and the number of them in a step grows.
+
+**Counting.** A *micro-step* is a call of `update`, an *outer step* is a step of the wrapped
+optimizer. Whatever is inside (schedules of rates and levels, clippings and their statistics,
+averages, restarts) sees outer steps and means only; parameters move in the last micro-step of an
+outer step.
+
+The number of micro-steps may be a schedule of the outer step, known while tracing or not. A loop on
+the host that knows it anyway can leave the wrapper away: `clipjax.train.step` adds gradients in one
+compiled function and updates in another, with the same trajectory.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from clipjax.optim._checks import check_count, check_floating
+from clipjax.optim._trees import increment, transformation, wide_dtype
+from clipjax.typing import ScalarOrSchedule
+
+
+class AccumulateState(NamedTuple):
+    """State of `accumulate_gradients`.
+
+    Attributes:
+        micro_step: number of gradients in the sum, int32 scalar.
+        outer_step: number of steps of the wrapped transformation, int32 scalar.
+        total: the sum of the gradients since the last outer step; a tree like the parameters, in
+            float32 or wider.
+        inner_state: the state of the wrapped transformation.
+    """
+
+    micro_step: jax.Array
+    outer_step: jax.Array
+    total: optax.Updates
+    inner_state: optax.OptState
+
+
+def accumulation_length(every: ScalarOrSchedule, outer_step: jax.Array) -> jax.Array:
+    """Return the number of micro-steps in an outer step: a whole number, at least 1.
+
+    The value of a schedule is rounded to the nearest whole number.
+
+    Examples:
+        >>> [int(accumulation_length(lambda k: 1.5 * k, jnp.int32(k))) for k in range(4)]
+        [1, 2, 3, 4]
+    """
+    length = every(outer_step) if callable(every) else every
+    return jnp.maximum(jnp.rint(jnp.asarray(length)), 1).astype(jnp.int32)
+
+
+def accumulate_gradients(
+    inner: optax.GradientTransformation, every: ScalarOrSchedule
+) -> optax.GradientTransformationExtraArgs:
+    r"""Step once every m gradients, with their mean; the updates in between are zero.
+
+    .. math:: \bar g_k = \frac{1}{m_k} \sum_{i=1}^{m_k} g_{k,i}
+
+    Unlike `optax.MultiSteps` the work of `inner` is done in outer steps only, its clippings never
+    see a partial sum, sums are formed in float32 or wider whatever the gradients' dtype, and a
+    gradient that is not finite spoils no outer step but its own. Extra arguments of the last
+    micro-step reach `inner`.
+
+    Args:
+        inner: the transformation that takes the means.
+        every: m >= 1, a whole number, or a schedule m(outer step), rounded, at least 1.
+
+    Returns:
+        An Optax transformation with state `AccumulateState`: one buffer besides those of `inner`.
+        The mean is given to `inner` in the dtype of the gradients; updates have the dtype that
+        `inner` gives them.
+
+    Raises:
+        ValueError: if `every` is not a whole number of at least 1, or (in `init`) a parameter is
+            not a real floating-point array.
+
+    Examples:
+        >>> tx = accumulate_gradients(optax.sgd(1.0), every=lambda k: k + 1)
+        >>> x = jnp.array(0.0)
+        >>> state = tx.init(x)
+        >>> for g in (1.0, 2.0, 4.0, 3.0, 3.0, 6.0):  # means 1, 3, 4
+        ...     updates, state = tx.update(jnp.array(g), state, x)
+        ...     x = optax.apply_updates(x, updates)
+        ...     print(x, end=" ")
+        -1.0 -1.0 -4.0 -4.0 -4.0 -8.0
+
+    References:
+        Gorbunov, Danilova, Gasnikov, 2020 (https://arxiv.org/abs/2005.10785), the batches m_k of
+        Algorithm 1; Sato, Iiduka, 2023 (https://arxiv.org/abs/2311.08745), Algorithm 3, the batches
+        b_m.
+    """
+    if not callable(every):
+        if every is None:
+            raise ValueError("every must be a whole number >= 1 or a schedule, got None.")
+        check_count("every", every, minimum=1)
+    inner = optax.with_extra_args_support(inner)
+
+    def init(params: optax.Params) -> AccumulateState:
+        check_floating(params)
+        micro_step, outer_step = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+        total = jax.tree.map(lambda x: jnp.zeros_like(x, wide_dtype(x)), params)
+        return AccumulateState(micro_step, outer_step, total, inner.init(params))
+
+    def update(updates, state: AccumulateState, params=None, **extra_args):
+        total = jax.tree.map(lambda s, g: s + g.astype(s.dtype), state.total, updates)
+        gathered = increment(state.micro_step)
+
+        def step(total, inner_state, params):
+            mean = jax.tree.map(
+                lambda s, g: (s / gathered.astype(s.dtype)).astype(g.dtype), total, updates
+            )
+            new_updates, inner_state = inner.update(mean, inner_state, params, **extra_args)
+            return new_updates, AccumulateState(
+                jnp.zeros_like(gathered),
+                increment(state.outer_step),
+                jax.tree.map(jnp.zeros_like, total),
+                inner_state,
+            )
+
+        def wait(total, inner_state, params):
+            like, _ = jax.eval_shape(step, total, inner_state, params)
+            zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
+            return zeros, AccumulateState(gathered, state.outer_step, total, inner_state)
+
+        due = gathered >= accumulation_length(every, state.outer_step)
+        return jax.lax.cond(due, step, wait, total, state.inner_state, params)
+
+    return transformation(init, update)
