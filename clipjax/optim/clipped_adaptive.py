@@ -25,9 +25,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from clipjax.optim._checks import check_choice, check_floating, check_interval, check_positive
+from clipjax.optim._checks import (
+    check_choice,
+    check_floating,
+    check_interval,
+    check_positive,
+    is_concrete,
+)
 from clipjax.optim._trees import increment, map_pair, transformation, wide_dtype
 from clipjax.optim.clipped_sgd import descend
 from clipjax.optim.clipping import PROJECTIONS, clipping, scaled_norm
@@ -38,7 +45,7 @@ MOMENTS = ("coordinate", "norm")
 
 
 class MomentsState(NamedTuple):
-    """State of the forms of Adam and AdaGrad that Optax does not have.
+    """State of `clipped_adam` and `clipped_adagrad` behind the clipping.
 
     Attributes:
         count: number of steps so far; int32 scalar.
@@ -74,61 +81,97 @@ def _mix(old: jax.Array, new: jax.Array, decay: jax.typing.ArrayLike | None) -> 
     return weight * old + (1 - weight) * new
 
 
+class _Moments(NamedTuple):
+    """The numbers of Adam and AdaGrad, under Optax's names."""
+
+    b1: jax.typing.ArrayLike | None
+    b2: jax.typing.ArrayLike | None
+    eps: jax.typing.ArrayLike
+    eps_root: jax.typing.ArrayLike
+    initial: jax.typing.ArrayLike
+
+
+def _direction(
+    g: jax.Array, m: jax.Array, count: jax.Array, rule: _Moments, *, nesterov: bool, correct: bool
+) -> jax.Array:
+    """Return the numerator: m, corrected for its start at 0, and a step ahead with Nesterov."""
+    b1 = jnp.asarray(rule.b1, m.dtype)
+    # The powers of optax.adam: Dozat's m̂ looks ahead to β₁^{t+1}.
+    m_hat = m / (1 - b1 ** (count + nesterov)) if correct else m
+    if not nesterov:
+        return m_hat
+    g = g.astype(m.dtype)
+    return b1 * m_hat + (1 - b1) * (g / (1 - b1**count) if correct else g)
+
+
+def _divide(
+    direction: jax.Array, b_squared: jax.Array, count: jax.Array, rule: _Moments, *, correct: bool
+) -> jax.Array:
+    """Return direction / (√(b² + ε_r) + ε), 0 where the denominator is."""
+    dtype = b_squared.dtype
+    if correct:
+        b_squared = b_squared / (1 - jnp.asarray(rule.b2, dtype) ** count)
+    b = jnp.sqrt(b_squared + jnp.asarray(rule.eps_root, dtype)) + jnp.asarray(rule.eps, dtype)
+    return jnp.where(b > 0, direction / jnp.where(b > 0, b, 1), 0)
+
+
 def _scale_by_moments(
-    b1: jax.typing.ArrayLike | None,
-    b2: jax.typing.ArrayLike | None,
-    eps: jax.typing.ArrayLike,
-    eps_root: jax.typing.ArrayLike,
+    rule: _Moments,
     *,
     moment: str,
     delayed: bool,
-    bias_correction: bool,
-    initial: jax.typing.ArrayLike,
+    bias_correction: bool = False,
+    nesterov: bool = False,
+    mu_dtype: Any = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Divide m (g if b1 is None) by b, the root of a mean of squares (of their sum: b2 None)."""
+    """Divide m (g if there is no b1) by b, the root of a mean of squares (of their sum: no b2).
+
+    The plain forms are Optax's `scale_by_adam` and `scale_by_rss`, whose states however take the
+    dtype of whatever gradient comes; here b² is kept in float32 or wider, and types stay.
+    """
+    norm, correct = moment == "norm", bias_correction
 
     def init(params: optax.Params) -> MomentsState:
         check_floating(params)
-        if moment == "norm":
-            second: Any = jnp.full((), initial, wide_dtype(params))
-        else:
-            second = jax.tree.map(lambda x: jnp.full_like(x, initial, wide_dtype(x)), params)
-        first = () if b1 is None else jax.tree.map(jnp.zeros_like, params)
-        return MomentsState(jnp.zeros((), jnp.int32), second, first)
 
-    def quotient(m: jax.Array, b_squared: jax.Array, count: jax.Array) -> jax.Array:
-        dtype = b_squared.dtype
-        if bias_correction:
-            m = m / (1 - jnp.asarray(b1, m.dtype) ** count)
-            b_squared = b_squared / (1 - jnp.asarray(b2, dtype) ** count)
-        b = jnp.sqrt(b_squared + jnp.asarray(eps_root, dtype)) + jnp.asarray(eps, dtype)
-        return jnp.where(b > 0, m / jnp.where(b > 0, b, 1), 0)
+        def start(dtype: Any) -> jax.Array:
+            return jnp.array(rule.initial, dtype, copy=True)  # a buffer that can be donated
+
+        second: Any = (
+            start(wide_dtype(params))
+            if norm
+            else jax.tree.map(
+                lambda x: jnp.full_like(x, start(wide_dtype(x)), wide_dtype(x)), params
+            )
+        )
+        first = () if rule.b1 is None else optax.tree.zeros_like(params, dtype=mu_dtype)
+        return MomentsState(jnp.zeros((), jnp.int32), second, first)
 
     def update(updates, state: MomentsState, params=None, **extra_args):
         del params, extra_args
         count = increment(state.count)
-        if moment == "norm":
-            second = _mix(state.second, jnp.square(scaled_norm(updates).norm()), b2)
+        if norm:
+            second = _mix(state.second, jnp.square(scaled_norm(updates).norm()), rule.b2)
+            divisor = jax.tree.map(lambda _: state.second if delayed else second, updates)
         else:
             second = jax.tree.map(
-                lambda v, g: _mix(v, jnp.square(g.astype(v.dtype)), b2), state.second, updates
+                lambda v, g: _mix(v, jnp.square(g.astype(v.dtype)), rule.b2), state.second, updates
             )
-        divisor = state.second if delayed else second
-        if moment == "norm":
-            divisor = jax.tree.map(lambda _: divisor, updates)
-        if b1 is None:
-            new_updates = jax.tree.map(
-                lambda g, v: quotient(g.astype(wide_dtype(g)), v, count).astype(g.dtype),
-                updates,
-                divisor,
-            )
+            divisor = state.second if delayed else second
+
+        def leaf(g: jax.Array, v: jax.Array, *first: jax.Array) -> tuple[jax.Array, Any]:
+            wide = g.astype(wide_dtype(g))
+            if not first:
+                return _divide(wide, v, count, rule, correct=False).astype(g.dtype), ()
+            m = _mix(first[0].astype(wide_dtype(first[0])), g, rule.b1)
+            direction = _direction(wide, m, count, rule, nesterov=nesterov, correct=correct)
+            new = _divide(direction, v, count, rule, correct=correct)
+            return new.astype(g.dtype), m.astype(first[0].dtype)
+
+        if rule.b1 is None:
+            new_updates, _ = map_pair(leaf, updates, divisor)
             return new_updates, MomentsState(count, second, ())
-
-        def leaf(g: jax.Array, m: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-            new = _mix(m.astype(wide_dtype(m)), g, b1)
-            return quotient(new, v, count).astype(g.dtype), new.astype(m.dtype)
-
-        new_updates, first = map_pair(leaf, updates, state.first, divisor)
+        new_updates, first = map_pair(leaf, updates, divisor, state.first)
         return new_updates, MomentsState(count, second, first)
 
     return transformation(init, update)
@@ -180,9 +223,9 @@ def clipped_adam(
        b^2 \leftarrow \beta_2 b^2 + (1-\beta_2) \tilde g^2, \quad
        x \leftarrow x - \eta\, m / (\sqrt{b^2 + \epsilon_r} + \epsilon)
 
-    By default this is a clipping before `optax.adam`, bias correction included. The theorem's
-    method has none: `bias_correction=False`. With `moment="norm"` b² is one number, fed by ‖g̃‖²;
-    the delayed form (Clip-AdamD) divides by the b of the step before.
+    By default these are the steps of `optax.adam` behind a clipping, bias correction included. The
+    theorem's method has none: `bias_correction=False`. With `moment="norm"` b² is one number, fed
+    by ‖g̃‖²; the delayed form (Clip-AdamD) divides by the b of the step before.
 
     Args:
         learning_rate: η > 0; a number, a traced scalar, or a schedule η(step).
@@ -192,8 +235,8 @@ def clipped_adam(
         b2: β₂ in [0, 1).
         eps: ε ≥ 0.
         eps_root: ε_r ≥ 0.
-        mu_dtype: dtype of m, as in `optax.adam`, in whose form it is known only.
-        nesterov: as in `optax.adam`; likewise.
+        mu_dtype: dtype in which m is kept; None for that of the parameters.
+        nesterov: whether m looks a step ahead, as in `optax.adam`.
         clip: "global_norm", "tensor_norm" or "value".
         moment: "coordinate" or "norm".
         delayed: whether b leaves out the gradient that it divides.
@@ -204,10 +247,10 @@ def clipped_adam(
         An Optax transformation. Updates have the dtype of the gradients.
 
     Raises:
-        ValueError: for concrete numbers out of range or unknown names (with the nearest);
-            `nesterov` or `mu_dtype` in another form than Adam's; bias correction in the delayed
-            form or with an initial value, which it would blow up; a delayed form without an initial
-            value; or parameters that are not real floating-point arrays.
+        ValueError: for concrete numbers out of range or unknown names (with the nearest); bias
+            correction in the delayed form or with an initial value, which it would blow up; a
+            delayed form without an initial value; or parameters that are not real floating-point
+            arrays.
 
     Examples:
         >>> tx = clipped_adam(learning_rate=0.5, clip_level=1.0)
@@ -225,30 +268,20 @@ def clipped_adam(
     for name, value in (("b1", b1), ("b2", b2)):
         check_interval(name, value, 0, 1, closed_high=False)
     _check_moments(moment, delayed, initial_accumulator_value, eps=eps, eps_root=eps_root)
-    given = not isinstance(initial_accumulator_value, float) or initial_accumulator_value != 0
-    if bias_correction and (delayed or given):
+    initial = initial_accumulator_value
+    if bias_correction and (delayed or (is_concrete(initial) and np.any(np.asarray(initial) != 0))):
         raise ValueError(
-            "bias_correction=True assumes moments that start at 0 and hold the current gradient, "
-            f"got delayed={delayed}, initial_accumulator_value={initial_accumulator_value}. Set "
+            "bias_correction=True is for moments that start at 0 and hold the current gradient, "
+            f"got delayed={delayed}, initial_accumulator_value={initial}. Set "
             "bias_correction=False."
         )
-    if bias_correction and moment == "coordinate":
-        core: Any = optax.scale_by_adam(b1, b2, eps, eps_root, mu_dtype, nesterov=nesterov)
-        return _optimizer(learning_rate, clip_level, clip, core)
-    if nesterov or mu_dtype is not None:
-        raise ValueError(
-            f"nesterov and mu_dtype are options of optax.adam's form, got nesterov={nesterov}, "
-            f"mu_dtype={mu_dtype} with moment={moment!r}, bias_correction={bias_correction}."
-        )
     core = _scale_by_moments(
-        b1,
-        b2,
-        eps,
-        eps_root,
+        _Moments(b1, b2, eps, eps_root, initial),
         moment=moment,
         delayed=delayed,
         bias_correction=bias_correction,
-        initial=initial_accumulator_value,
+        nesterov=nesterov,
+        mu_dtype=mu_dtype,
     )
     return _optimizer(learning_rate, clip_level, clip, core)
 
@@ -269,8 +302,8 @@ def clipped_adagrad(
        b^2 \leftarrow b^2 + \tilde g^2, \quad
        x \leftarrow x - \eta\, \tilde g / \sqrt{b^2 + \epsilon}
 
-    By default this is a clipping before `optax.adagrad`. With `moment="norm"` b² is one number, fed
-    by ‖g̃‖²; the delayed form (Clip-AdaGradD) divides by the b of the step before.
+    By default these are the steps of `optax.adagrad` behind a clipping. With `moment="norm"` b² is
+    one number, fed by ‖g̃‖²; the delayed form (Clip-AdaGradD) divides by the b of the step before.
 
     Args:
         learning_rate: η > 0; a number, a traced scalar, or a schedule η(step).
@@ -305,19 +338,8 @@ def clipped_adagrad(
         and Clip-AdaGradD. The rules are those of the authors' code; the paper was not at hand.
     """
     _check_moments(moment, delayed, initial_accumulator_value, eps=eps)
-    if moment == "coordinate" and not delayed:
-        core: Any = optax.scale_by_rss(initial_accumulator_value, eps)
-    else:
-        core = _scale_by_moments(
-            None,
-            None,
-            0.0,
-            eps,
-            moment=moment,
-            delayed=delayed,
-            bias_correction=False,
-            initial=initial_accumulator_value,
-        )
+    rule = _Moments(None, None, 0.0, eps, initial_accumulator_value)
+    core = _scale_by_moments(rule, moment=moment, delayed=delayed)
     return _optimizer(learning_rate, clip_level, clip, core)
 
 
