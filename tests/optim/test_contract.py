@@ -20,6 +20,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import clipjax
 from clipjax.optim._trees import find_states
+from clipjax.problems import Rosenbrock
 from tests.optim.problems import gradients, tree
 
 
@@ -39,6 +40,7 @@ class Row:
         planned: whether a change of a number from outside acts one step later.
         conditional: whether it steps through a `lax.cond`, which without jit is compiled in every
             step: `build` compiles its update once.
+        slow: a rate small enough for Rosenbrock's valley, whose curvature is about 1,000.
     """
 
     public: str
@@ -51,6 +53,7 @@ class Row:
     iterates: bool = False
     planned: bool = False
     conditional: bool = False
+    slow: float = 0.003
 
     def bare(self, **numbers):
         return self.make(**{**self.numbers, **numbers, **self.options})
@@ -172,7 +175,13 @@ ROWS = {
         planned=True,
     ),
     "clipped_sstm": Row(
-        "clipped_sstm", clipjax.clipped_sstm, SSTM, buffers=1, iterates=True, planned=True
+        "clipped_sstm",
+        clipjax.clipped_sstm,
+        SSTM,
+        buffers=1,
+        iterates=True,
+        slow=6e-6,
+        planned=True,
     ),
     "clipped_sstm_hoelder": Row(
         "clipped_sstm",
@@ -187,6 +196,7 @@ ROWS = {
         },
         buffers=1,
         iterates=True,
+        slow=6e-6,
         planned=True,
     ),
     "sstm": Row(
@@ -196,6 +206,7 @@ ROWS = {
         {"clip_level": None},
         buffers=1,
         iterates=True,
+        slow=6e-6,
         planned=True,
     ),
     "average_iterates": Row("average_iterates", averaged_sgd, SGD, buffers=1),
@@ -215,6 +226,7 @@ ROWS = {
         SSTM,
         buffers=1,
         iterates=True,
+        slow=6e-6,
         planned=True,
         conditional=True,
     ),
@@ -233,13 +245,18 @@ ROWS = {
         buffers=2,
     ),
     "clipped_adagrad": Row(
-        "clipped_adagrad", clipjax.clipped_adagrad, {**SGD, "learning_rate": 0.5}, buffers=1
+        "clipped_adagrad",
+        clipjax.clipped_adagrad,
+        {**SGD, "learning_rate": 0.5},
+        buffers=1,
+        slow=0.1,
     ),
     "clipped_adagrad_delayed": Row(
         "clipped_adagrad",
         clipjax.clipped_adagrad,
         {**SGD, "learning_rate": 1.0, "initial_accumulator_value": 0.5},
         {"clip": "tensor_norm", "moment": "norm", "delayed": True},
+        slow=0.1,
     ),
     "acclip": Row("acclip", clipjax.acclip, {"learning_rate": 0.1}, {"alpha": 1.5}, buffers=2),
     "acclip_normalized": Row(
@@ -349,6 +366,27 @@ def test_converges(row, problem):
         return loss(params)
 
     assert train(start) < 2e-3 * loss(start)
+
+
+@every_row
+def test_follows_the_valley_of_rosenbrock(row):
+    """From (−1, 1), where f = 4, round the bend: f < 0.75 needs x₁ > 1 − √0.75 = 0.13."""
+    rates = {"learning_rate", "step_size"} & set(row.numbers)
+    tx = row.bare(**dict.fromkeys(rates, row.slow))
+    tx = tx if not row.after else optax.chain(tx, optax.scale(-row.slow))
+    loss = Rosenbrock().value
+
+    @jax.jit
+    def train(x):
+        def step(carry, _):
+            x, state = carry
+            updates, state = tx.update(jax.grad(loss)(x), state, x)
+            return (optax.apply_updates(x, updates), state), None
+
+        (x, _), _ = jax.lax.scan(step, (x, tx.init(x)), length=5000)
+        return loss(x)
+
+    assert train(jnp.array([-1.0, 1.0])) < 0.75
 
 
 @every_row
@@ -527,22 +565,28 @@ def test_precisions(row, dtype, rtol):
 
 @every_row
 def test_vmap_over_seeds(row):
-    """16 replicas together take the steps of 16 runs, to rounding."""
+    """64 replicas together take the steps of 64 runs, to rounding."""
     with jax.enable_x64(True):
         rng = np.random.default_rng(3)
-        starts = {n: jnp.asarray(rng.normal(size=(16, 3))) for n in "ab"}
-        grads = [
-            {n: jnp.asarray(rng.standard_t(1.5, size=(16, 3))) for n in "ab"} for _ in range(3)
-        ]
+        starts = {n: jnp.asarray(rng.normal(size=(64, 3))) for n in "ab"}
+        grads = {n: jnp.asarray(rng.standard_t(1.5, size=(64, 3, 3))) for n in "ab"}
         tx = row.build()
-        together = jax.vmap(lambda x, *gs: loop(tx, x, gs)[0][-1])(starts, *grads)
-        for seed in range(16):
 
-            def take(leaf, seed=seed):
-                return leaf[seed]
+        def final(params, grads):
+            def step(carry, g):
+                params, state = carry
+                updates, state = tx.update(g, state, params)
+                return (optax.apply_updates(params, updates), state), None
 
-            alone, _ = loop(tx, jax.tree.map(take, starts), [jax.tree.map(take, g) for g in grads])
-            assert_close(jax.tree.map(take, together), alone[-1], rtol=1e-12, atol=1e-14)
+            return jax.lax.scan(step, (params, tx.init(params)), grads)[0][0]
+
+        together = jax.jit(jax.vmap(final))(starts, grads)
+        alone = jax.jit(final)
+        for seed in range(64):
+            replica = jax.tree.map(lambda leaf, i=seed: leaf[i], (starts, grads))
+            expected = alone(*replica)
+            actual = jax.tree.map(lambda leaf, i=seed: leaf[i], together)
+            assert_close(actual, expected, rtol=1e-12, atol=1e-14)
 
 
 @every_row
