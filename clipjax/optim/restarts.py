@@ -70,11 +70,12 @@ def run_lengths(restart_steps: int | Sequence[int]) -> np.ndarray:
             "optax.inject_hyperparams name it in static_args."
         )
     steps = np.asarray(restart_steps)
-    check_count("restart_steps", steps, minimum=1)
-    if steps.ndim > 1 or (steps.ndim and not steps.size):
+    if steps.ndim > 1 or not steps.size:
         raise ValueError(
-            f"restart_steps must not be empty or nested, got {restart_steps}; {remedy}."
+            f"restart_steps must be a flat list of whole numbers, at least one, got "
+            f"{restart_steps}; {remedy}."
         )
+    check_count("restart_steps", steps, minimum=1)
     lengths = np.diff(steps, prepend=0) if steps.ndim else steps
     if np.any(lengths < 1):
         raise ValueError(f"restart_steps must increase, got {restart_steps}; {remedy}.")

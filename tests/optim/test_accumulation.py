@@ -1,0 +1,194 @@
+"""Accumulation: steps with means, nothing in between, and the same path as the host's form."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import clipjax
+from clipjax.train import mesh as meshes
+from clipjax.train.step import controls, step
+from tests.optim import reference
+from tests.optim.problems import assert_rows_close, gradients, run, tree
+from tests.train.toys import Net, Points, program
+
+
+def means(grads, lengths):
+    """The means of consecutive groups of gradients, in float64 NumPy."""
+    groups, start = [], 0
+    for length in lengths:
+        group = [reference.double(g) for g in grads[start : start + length]]
+        groups.append({n: np.mean([g[n] for g in group], axis=0) for n in group[0]})
+        start += length
+    assert start == len(grads)
+    return groups
+
+
+@pytest.mark.parametrize(
+    ("every", "lengths"),
+    [
+        (1, [1] * 6),
+        (3, [3, 3]),
+        (lambda k: k + 1, [1, 2, 3]),
+        # Rounded to the nearest whole number, at least 1: 0.2, 1.4, 2.6, 3.8, ...
+        (lambda k: 0.2 + 1.2 * k, [1, 1, 3, 4]),
+        (optax.piecewise_constant_schedule(2, {2: 2}), [2, 2, 4]),
+    ],
+)
+def test_a_step_with_the_mean_of_each_group(every, lengths):
+    with jax.enable_x64(True):
+        start, grads = tree(dtype=jnp.float64), gradients(sum(lengths), jnp.float64)
+        tx = clipjax.accumulate_gradients(clipjax.clipped_sgd(0.1, 1.0, momentum=0.9), every)
+        state, xs, _ = run(tx, start, grads)
+        expected = reference.sgd(
+            start, means(grads, lengths), lambda _: 0.1, lambda _: 1.0, "global_norm", 0.9
+        )
+        # Parameters rest until the last micro-step of a group.
+        before = [reference.double(start), *expected[:-1]]
+        rows = []
+        for length, old, new in zip(lengths, before, expected, strict=True):
+            rows += [old] * (length - 1) + [new]
+        assert_rows_close(xs, rows, rtol=1e-13, atol=1e-15)
+    assert state.outer_step == len(lengths)
+    assert state.micro_step == 0
+    # Clippings see means and count outer steps.
+    norms = np.array([reference.norm("global_norm", g) for g in means(grads, lengths)])
+    clip = state.inner_state[0]
+    assert (clip.count, clip.clipped) == (len(lengths), np.sum(norms > 1))
+    np.testing.assert_allclose(clip.norm, norms[-1], rtol=1e-13)
+
+
+def test_between_outer_steps_updates_are_zero_and_the_inner_state_rests():
+    tx = clipjax.accumulate_gradients(clipjax.clipped_sstm(0.5, 3.0, 1.0), 3)
+    params, (a, b, c) = tree(), gradients(3)
+    state = first = tx.init(params)
+    for g in (a, b):
+        updates, state = tx.update(g, state, params)
+        chex.assert_trees_all_equal(updates, jax.tree.map(jnp.zeros_like, params))
+        chex.assert_trees_all_equal(state.inner_state, first.inner_state)
+    updates, state = tx.update(c, state, params)
+    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(updates))
+    chex.assert_trees_all_equal(state.total, jax.tree.map(jnp.zeros_like, params))
+
+
+def test_the_inner_update_runs_in_outer_steps_only():
+    calls = []
+
+    def update(updates, state, params=None):
+        jax.debug.callback(lambda: calls.append(1))
+        return updates, state
+
+    inner = optax.GradientTransformation(lambda params: (), update)
+    tx = clipjax.accumulate_gradients(inner, 4)
+    params = tree()
+    state, jitted = tx.init(params), jax.jit(tx.update)
+    for g in gradients(9):
+        _, state = jitted(g, state, params)
+    jax.effects_barrier()
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_sums_in_low_precision_are_those_of_float32(dtype):
+    """300 times 300 is 90,000: no number of float16; and 1 + 2^-9 is none of bfloat16."""
+    tx = clipjax.accumulate_gradients(optax.sgd(1.0), 300)
+    state = tx.init(jnp.zeros(2, dtype))
+    g = jnp.array([300.0, 1.0], dtype)
+    _, state = jax.lax.scan(lambda s, _: (tx.update(g, s)[1], None), state, length=299)[::-1]
+    updates, _ = tx.update(g, state)
+    assert updates.dtype == dtype
+    np.testing.assert_array_equal(np.asarray(-updates, np.float32), np.asarray(g, np.float32))
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_gradient_that_is_not_finite_spoils_its_own_outer_step(bad):
+    grads = gradients(9)
+    spoiled = [*grads[:3], {**grads[3], "vector": grads[3]["vector"].at[0].set(bad)}, *grads[4:]]
+    tx = clipjax.accumulate_gradients(optax.apply_if_finite(clipjax.clipped_sgd(0.1, 1.0), 9), 3)
+    _, xs, _ = run(tx, tree(), spoiled)
+    _, expected, _ = run(tx, tree(), grads[:3] + grads[6:])
+    chex.assert_trees_all_close(
+        jax.tree.map(lambda x: x[8], xs), jax.tree.map(lambda x: x[5], expected), rtol=1e-6
+    )
+    chex.assert_trees_all_equal(jax.tree.map(lambda x: x[5], xs), jax.tree.map(lambda x: x[2], xs))
+
+
+def test_extra_arguments_of_the_last_micro_step_reach_inside():
+    def update(updates, state, params=None, *, value, **extra_args):
+        return jax.tree.map(lambda g: g * value, updates), state
+
+    inner = optax.GradientTransformationExtraArgs(lambda params: (), update)
+    tx = clipjax.accumulate_gradients(inner, 2)
+    state = tx.init(jnp.zeros(1))
+    _, state = tx.update(jnp.ones(1), state, value=5.0, nobody="knows")
+    updates, _ = tx.update(jnp.ones(1), state, value=7.0)
+    np.testing.assert_array_equal(updates, [7.0])
+
+
+def test_schedules_inside_count_outer_steps_and_answers_are_found():
+    rates = lambda k: jnp.asarray([1.0, 0.1])[k]  # noqa: E731
+    tx = clipjax.accumulate_gradients(clipjax.average_iterates(optax.sgd(rates)), 2)
+    x = jnp.zeros(())
+    state = tx.init(x)
+    seen = []
+    for _ in range(4):
+        updates, state = tx.update(jnp.array(-1.0), state, x)
+        x = optax.apply_updates(x, updates)
+        seen.append(float(x))
+    np.testing.assert_allclose(seen, [0, 1, 1, 1.1], rtol=1e-6)
+    # Averaged are the points of the outer steps: 0 and 1.
+    np.testing.assert_allclose(clipjax.eval_params(state, x), 0.5)
+
+
+def test_same_path_as_the_hosts_form():
+    """`train.step` with groups of 1, 2 and 3 micro-batches, and the wrapper fed one at a time."""
+    data, device, rates = Points(), jax.devices()[:1], {"learning_rate": 0.05}
+
+    def method(rates):
+        return clipjax.clipped_sgd(rates["learning_rate"], 0.5, momentum=0.9)
+
+    host = program(device, model=Net(), optimizer=method)
+    wrapped = program(
+        device,
+        model=Net(),
+        optimizer=lambda rates: clipjax.accumulate_gradients(method(rates), lambda k: k + 1),
+    )
+    control = controls(0, rates)
+    example = meshes.place(next(data.calibration(1)), host.mesh)
+    batches = [
+        meshes.place(batch, host.mesh) for _, batch in zip(range(6), data.train(0), strict=False)
+    ]
+    state, losses = host.init(control, example), []
+    for group in (batches[:1], batches[1:3], batches[3:]):
+        state, metrics = step(host, state, group, control)
+        losses.append(metrics["scalars"]["loss"])
+    other, singles = wrapped.init(control, example), []
+    for batch in batches:
+        other, metrics = step(wrapped, other, [batch], control)
+        singles.append(float(metrics["scalars"]["loss"]))
+    chex.assert_trees_all_close(state.params, other.params, rtol=1e-5, atol=1e-7)
+    chex.assert_trees_all_close(state.model_state, other.model_state, rtol=1e-5)
+    grouped = [singles[0], np.mean(singles[1:3]), np.mean(singles[3:])]
+    np.testing.assert_allclose(losses, grouped, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("every", "message"),
+    [
+        (0, "every must be a whole number >= 1, got 0"),
+        (-3, "every must be a whole number >= 1, got -3"),
+        (2.5, "every must be a whole number >= 1, got 2.5"),
+        (None, "every must be a whole number >= 1 or a schedule, got None"),
+    ],
+)
+def test_bad_numbers_are_refused(every, message):
+    with pytest.raises(ValueError, match=message):
+        clipjax.accumulate_gradients(optax.sgd(0.1), every)
+
+
+def test_integer_parameters_are_refused():
+    tx = clipjax.accumulate_gradients(optax.identity(), 2)
+    with pytest.raises(ValueError, match=r"\['n'\] has dtype int32"):
+        tx.init({"x": jnp.zeros(2), "n": jnp.zeros(2, jnp.int32)})
