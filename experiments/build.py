@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 import clipjax
 from clipjax import data as datasets
 from clipjax import models, tasks
-from clipjax.train.loop import Plan
+from clipjax.train.loop import Plan, Stage
 from clipjax.train.step import Controls, Program, controls
 from clipjax.typing import Task
 from experiments import config
@@ -49,11 +49,11 @@ def load_sources(dataset: str, data_dir: Path | None) -> Sources:
 
 
 def make_data(run: config.Run, sources: Sources, mesh: Mesh) -> datasets.Pipeline:
-    """Return the run's batches; evaluation batches are rounded up to split over the devices."""
+    """Return the run's micro-batches; evaluation batches are rounded up to split over devices."""
     augment = AUGMENTATIONS.get(run.dataset) if run.augment else None
     return datasets.Pipeline(
         *sources,
-        batch_size=run.batch_size,
+        batch_size=run.batch_size // run.accumulation,
         evaluation_batch_size=-(-run.evaluation_batch_size // mesh.size) * mesh.size,
         augment=augment() if augment else None,
         seed=run.seed,
@@ -162,7 +162,7 @@ def plan(run: config.Run, num_train: int) -> Plan:
         log_every=run.log_every,
         evaluate_every=steps(run.evaluate_every),
         checkpoint_every=steps(run.checkpoint_every),
-        accumulation=run.accumulation,
+        stages=(Stage(0, run.accumulation),),
         calibration_batches=run.calibration_batches,
     )
 

@@ -132,7 +132,7 @@ def run_one(
         raise ValueError(f"{workdir} has checkpoints but no config.json: use another --workdir")
     data = build.make_data(run, bench.sources(run.dataset), bench.mesh)
     program, plan = bench.program(run), build.plan(run, data.num_train)
-    meshes.check_divisible(run.batch_size, run.accumulation, bench.mesh)
+    meshes.check_divisible(data.batch_size, bench.mesh)
     if jax.process_index() == 0:
         write_json(workdir / "config.json", configs.to_json(run))
     position = Position(data_seed=run.seed, batch_size=run.batch_size)
@@ -167,18 +167,17 @@ def run_one(
         raise
     if outcome.stopped:
         return None
-    summary |= _results(outcome, run)
+    summary |= _results(outcome, plan.consumed(plan.steps) * data.batch_size)
     write_samples(run, program, outcome, data, workdir)
     summary["wall_time"] = round(time.monotonic() - began, 3)
     _write(workdir, summary)
     return summary
 
 
-def _results(outcome: Outcome, run: configs.Run) -> dict[str, Any]:
-    steps = int(outcome.state.step)
+def _results(outcome: Outcome, examples: int) -> dict[str, Any]:
     return {
-        "steps": steps,
-        "examples": steps * run.batch_size,
+        "steps": int(outcome.state.step),
+        "examples": examples,
         "metrics": scalars(outcome.metrics),
         "resumed_from": outcome.start,
         "images_per_second": round(outcome.images_per_second, 1),

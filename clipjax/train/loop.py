@@ -9,13 +9,20 @@
 
 Metrics are fetched one step late, so the host prepares a step while devices do the one before.
 A stop signal is honoured between two steps: save, then return with `stopped` set.
+
+A step takes one micro-batch of `data.batch_size` examples or several, and their number may grow
+from stage to stage. What is due when is counted in examples, so runs with growing batches are
+evaluated at the same points as runs with constant ones, and the position in the data is a function
+of the step still.
 """
 
+import itertools
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -33,18 +40,67 @@ class NonFiniteLoss(FloatingPointError):
     """Training met a loss that is NaN or infinite."""
 
 
+class Stage(NamedTuple):
+    """A stretch of training in which every step takes equally many micro-batches."""
+
+    start: int
+    """Number of its first step, from 0."""
+    micro_batches: int
+    """Micro-batches in each of its steps."""
+
+
 @dataclass(frozen=True)
 class Plan:
-    """When what happens, in optimizer steps."""
+    """When what happens, in optimizer steps of the first stage: so many examples."""
 
     steps: int
+    """Optimizer steps in all, of whatever stages."""
     log_every: int
     evaluate_every: int
     checkpoint_every: int
-    accumulation: int = 1
-    """Micro-batches in a global batch."""
+    stages: tuple[Stage, ...] = (Stage(0, 1),)
+    """In order, the first from step 0 on."""
+    whole_batches: bool = False
+    """Whether a step's micro-batches are put together into one large batch, for accelerators that
+    want them large: compiled once a stage. Otherwise gradients are added up."""
     calibration_batches: int = 20
     """Training batches that BatchNorm statistics are recomputed from at each evaluation."""
+
+    def __post_init__(self):
+        starts = [stage.start for stage in self.stages]
+        if starts[:1] != [0] or sorted(set(starts)) != starts:
+            raise ValueError(f"stages start at {starts}; expected 0 and increasing numbers")
+        if any(stage.micro_batches < 1 for stage in self.stages):
+            raise ValueError(f"a stage has no micro-batches: {self.stages}")
+
+    def stage(self, step: int) -> Stage:
+        """Return the stage that a step, counted from 0, belongs to."""
+        return self.stages[bisect_right(self.stages, step, key=lambda stage: stage.start) - 1]
+
+    def consumed(self, steps: int) -> int:
+        """Return the number of micro-batches in the first `steps` steps.
+
+        Examples:
+            >>> plan = Plan(10, 1, 1, 1, stages=(Stage(0, 1), Stage(4, 2), Stage(6, 4)))
+            >>> [plan.consumed(steps) for steps in (0, 4, 5, 7)]
+            [0, 4, 6, 12]
+        """
+        ends = [stage.start for stage in self.stages[1:]] + [steps]
+        return sum(
+            max(0, min(end, steps) - stage.start) * stage.micro_batches
+            for stage, end in zip(self.stages, ends, strict=True)
+        )
+
+    def due(self, every: int, now: int) -> bool:
+        """Return whether step number `now`, from 1, passes a multiple of `every`.
+
+        Examples:
+            >>> plan = Plan(10, 1, 1, 1, stages=(Stage(0, 2), Stage(4, 3)))
+            >>> [now for now in range(1, 10) if plan.due(2, now)]  # every 4 micro-batches
+            [2, 4, 6, 7, 8]
+        """
+        period = every * self.stages[0].micro_batches
+        return self.consumed(now) // period > self.consumed(now - 1) // period
 
 
 @dataclass(frozen=True)
@@ -140,10 +196,11 @@ def train(
         NonFiniteLoss: naming the step, the loss, the gradient norm and the last checkpoint.
     """
     began = time.monotonic()
-    meshes.check_divisible(data.batch_size, plan.accumulation, program.mesh)
+    meshes.check_divisible(data.batch_size, program.mesh)
     state = restore_or_init(program, controls, data, checkpoints)
     start = saved = int(state.step)
-    stream = _placed(data.train(start, **meshes.process()), plan.accumulation, program)
+    batches = data.train(plan.consumed(start), **meshes.process())
+    stream = _placed(batches, plan, start, program)
     recorder = _Recorder(program, plan, data.batch_size, start)
     evaluated: tuple[int, dict[str, float]] = (-1, {})
     point, stopped = None, False
@@ -160,13 +217,13 @@ def train(
             recorder.add(now, metrics, waited, rows, progress, saved)
             last = now == plan.steps
             stopped = meshes.stop_agreed(should_stop(), now) and not last
-            evaluates = now % plan.evaluate_every == 0 or last
+            evaluates = plan.due(plan.evaluate_every, now) or last
             if evaluates and not stopped:
                 recorder.flush(rows, progress, saved)
                 point = evaluation_point(program, state, data, plan.calibration_batches)
                 evaluated = now, evaluate(program, *point, data)
-                rows.append(_evaluation_row(evaluated, data.batch_size))
-            if now % plan.checkpoint_every == 0 or last or stopped:
+                rows.append(_evaluation_row(evaluated, plan.consumed(now) * data.batch_size))
+            if plan.due(plan.checkpoint_every, now) or last or stopped:
                 recorder.flush(rows, progress, saved)
                 checkpoints.save(state)
                 saved = now
@@ -194,20 +251,19 @@ def train(
 
 
 def _placed(
-    batches: Iterator[HostBatch], accumulation: int, program: Program
+    batches: Iterator[HostBatch], plan: Plan, start: int, program: Program
 ) -> Iterator[list[Batch]]:
-    """Yield global batches on the devices, each as `accumulation` micro-batches."""
-    for batch in batches:
-        parts = {key: np.split(value, accumulation) for key, value in batch.items()}
-        yield [
-            meshes.place({key: part[i] for key, part in parts.items()}, program.mesh)
-            for i in range(accumulation)
-        ]
+    """Yield the micro-batches of each step on the devices; or the one batch that they make up."""
+    for step_number in itertools.count(start):
+        group = list(itertools.islice(batches, plan.stage(step_number).micro_batches))
+        if plan.whole_batches:
+            group = [{key: np.concatenate([part[key] for part in group]) for key in group[0]}]
+        yield [meshes.place(batch, program.mesh) for batch in group]
 
 
-def _evaluation_row(evaluated: tuple[int, Mapping[str, float]], batch_size: int) -> dict[str, Any]:
+def _evaluation_row(evaluated: tuple[int, Mapping[str, float]], examples: int) -> dict[str, Any]:
     now, metrics = evaluated
-    return {"split": "evaluation", "step": now, "examples": now * batch_size, **scalars(metrics)}
+    return {"split": "evaluation", "step": now, "examples": examples, **scalars(metrics)}
 
 
 class _Recorder:
@@ -221,12 +277,12 @@ class _Recorder:
 
     def restart_clock(self) -> None:
         """Forget the time so far, which was compilation."""
-        self._clock, self._steps, self._waited = time.monotonic(), 0, 0.0
+        self._clock, self._examples, self._waited = time.monotonic(), 0, 0.0
 
     @property
     def images_per_second(self) -> float:
-        elapsed = time.monotonic() - self._clock
-        return self._steps * self._batch_size / elapsed if self._steps else 0.0
+        elapsed = max(time.monotonic() - self._clock, 1e-9)
+        return self._examples / elapsed
 
     @property
     def input_wait(self) -> float:
@@ -235,7 +291,7 @@ class _Recorder:
     def add(self, now, metrics, waited, rows, progress, saved) -> None:
         self.flush(rows, progress, saved)
         self._pending = now, metrics
-        self._steps += 1
+        self._examples += self._plan.stage(now - 1).micro_batches * self._batch_size
         self._waited += waited
 
     def flush(self, rows: MetricsFile, progress: ProgressLine, saved: int) -> None:
@@ -254,10 +310,15 @@ class _Recorder:
                 f"{values['gradient_norm']:.4g}; {rates}). Lower the learning rate or the clip "
                 f"level; the last checkpoint is of step {saved}"
             )
-        if now % self._plan.log_every and now != self._plan.steps:
+        if not self._plan.due(self._plan.log_every, now) and now != self._plan.steps:
             return
         measured = scalars(self._program.task.metrics(metrics["statistics"]) | values)
         speed = {"input_wait": self.input_wait, "images_per_second": self.images_per_second}
-        head = {"split": "train", "step": now, "examples": now * self._batch_size}
+        head = {
+            "split": "train",
+            "step": now,
+            "examples": self._plan.consumed(now) * self._batch_size,
+            "batch_size": self._plan.stage(now - 1).micro_batches * self._batch_size,
+        }
         rows.append(head | measured | scalars(speed))
         progress.update(now, f"loss {values['loss']:.4g}  {self.images_per_second:.0f} images/s")

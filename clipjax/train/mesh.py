@@ -103,19 +103,17 @@ def jit(
     )
 
 
-def check_divisible(batch_size: int, accumulation: int, mesh: Mesh) -> None:
-    """Refuse a global batch that does not split evenly.
+def check_divisible(batch_size: int, mesh: Mesh) -> None:
+    """Refuse a (micro-)batch that does not split evenly.
 
     Raises:
-        ValueError: `batch_size` is no multiple of devices x accumulation.
+        ValueError: `batch_size` is no multiple of the number of devices.
     """
-    devices = mesh.size
-    if batch_size % (devices * accumulation):
-        near = max(1, round(batch_size / (devices * accumulation))) * devices * accumulation
+    if batch_size % mesh.size:
+        near = max(1, round(batch_size / mesh.size)) * mesh.size
         raise ValueError(
-            f"global batch of {batch_size} does not split over {devices} devices x "
-            f"{accumulation} accumulation steps; use a multiple of {devices * accumulation}, "
-            f"such as {near}"
+            f"a batch of {batch_size} (of one accumulation step) does not split over {mesh.size} "
+            f"devices; use a multiple of {mesh.size}, such as {near}"
         )
 
 

@@ -10,9 +10,9 @@ import pytest
 from clipjax.train import mesh as meshes
 from clipjax.train.checkpoint import Checkpoints, Position
 from clipjax.train.log import read_jsonl
-from clipjax.train.loop import NonFiniteLoss, Plan, evaluate, evaluation_point, train
+from clipjax.train.loop import NonFiniteLoss, Plan, Stage, evaluate, evaluation_point, train
 from clipjax.train.state import digest
-from clipjax.train.step import controls
+from clipjax.train.step import controls, step
 from tests.train.toys import Net, Points, program
 
 PLAN = Plan(steps=12, log_every=2, evaluate_every=5, checkpoint_every=4)
@@ -146,9 +146,66 @@ def test_a_non_finite_loss_ends_the_run_with_the_reason(tmp_path, prog):
 
 
 def test_a_batch_that_does_not_split_is_refused(tmp_path, prog):
-    with pytest.raises(ValueError, match=r"global batch of 16 .* 2 devices x 3 .* such as 18"):
-        go(tmp_path, prog, plan=Plan(12, 2, 5, 4, accumulation=3))
+    with pytest.raises(ValueError, match=r"batch of 15 .* 2 devices; .* such as 16"):
+        go(tmp_path, prog, data=Points(batch_size=15))
     assert not (tmp_path / "metrics.jsonl").exists()
+
+
+GROWING = (Stage(0, 1), Stage(4, 2), Stage(6, 4))
+"""Micro-batches 0 to 3 one by one, 4 to 7 in pairs, then 8 to 11 and 12 to 15 in fours."""
+
+
+def test_growing_batches_take_the_stream_in_order(tmp_path):
+    """Eight steps equal those of `step` on groups cut from the stream by hand."""
+    plan = Plan(8, 1, 4, 100, stages=GROWING)
+    prog = program(jax.devices()[:2])
+    outcome = go(tmp_path, prog, plan=plan)
+    batches = [
+        meshes.place(b, prog.mesh) for b, _ in zip(Points().train(0), range(16), strict=False)
+    ]
+    groups = [batches[i : i + 1] for i in range(4)] + [batches[4:6], batches[6:8]]
+    groups += [batches[8:12], batches[12:16]]
+    state = prog.init(CONTROLS, meshes.place(next(Points().calibration(1)), prog.mesh))
+    for group in groups:
+        state, _ = step(prog, state, group, CONTROLS)
+    chex.assert_trees_all_equal(outcome.state.params, state.params)
+    rows = read_jsonl(tmp_path / "metrics.jsonl")
+    trained = [row for row in rows if row["split"] == "train"]
+    # Logged each 16 examples: every step; evaluated each 64: after 4, 8, 12 and 16 micro-batches.
+    assert [row["examples"] // 16 for row in trained] == [1, 2, 3, 4, 6, 8, 12, 16]
+    assert [row["batch_size"] // 16 for row in trained] == [1, 1, 1, 1, 2, 2, 4, 4]
+    assert [r["examples"] for r in rows if r["split"] == "evaluation"] == [64, 128, 192, 256]
+
+
+def test_one_large_batch_takes_the_same_steps(tmp_path):
+    """Without BatchNorm or dropout, to rounding; and it compiles once a stage."""
+    prog = program(jax.devices()[:1], model=Net(batch_norm=False))
+    whole = program(jax.devices()[:1], model=Net(batch_norm=False))
+    first = go(tmp_path / "a", prog, plan=Plan(8, 1, 4, 100, stages=GROWING))
+    second = go(tmp_path / "b", whole, plan=Plan(8, 1, 4, 100, GROWING, whole_batches=True))
+    chex.assert_trees_all_close(first.state.params, second.state.params, rtol=1e-4, atol=1e-6)
+    assert whole.train_step._cache_size() == 3
+    assert whole.accumulate._cache_size() == 0
+
+
+@pytest.mark.parametrize("stop_after", [5, 7])
+def test_growing_batches_resume_within_a_stage_to_the_bit(tmp_path, stop_after):
+    prog, plan = program(jax.devices()[:1]), Plan(8, 1, 8, 100, stages=GROWING)
+    whole = go(tmp_path / "a", prog, plan=plan)
+    calls = iter(range(1, 9))
+    go(tmp_path / "b", prog, plan=plan, should_stop=lambda: next(calls) == stop_after)
+    resumed = go(tmp_path / "b", prog, plan=plan)
+    assert resumed.start == stop_after
+    chex.assert_trees_all_equal(resumed.state, whole.state)
+    assert steady(read_jsonl(tmp_path / "a" / "metrics.jsonl")) == steady(
+        read_jsonl(tmp_path / "b" / "metrics.jsonl")
+    )
+
+
+@pytest.mark.parametrize("stages", [(), (Stage(1, 1),), (Stage(0, 1), Stage(0, 2)), (Stage(0, 0),)])
+def test_stages_that_are_none_are_refused(stages):
+    with pytest.raises(ValueError, match=r"stages start at|no micro-batches"):
+        Plan(8, 1, 4, 100, stages=stages)
 
 
 def test_models_without_batch_norm_train_too(tmp_path):

@@ -152,3 +152,25 @@ def test_logs_the_gradient_norm():
 
     expected = optax.tree.norm(jax.grad(loss)(params))
     np.testing.assert_allclose(metrics["scalars"]["gradient_norm"], expected, rtol=1e-5)
+
+
+def test_gradient_variance_from_micro_batches():
+    """Equal to b times the unbiased sample variance of the micro-batches' gradients, in float64."""
+    data, prog = Points(), program(jax.devices()[:1], model=Net(batch_norm=False))
+    control = controls(0, CONTROLS)
+    state = prog.init(control, meshes.place(next(data.calibration(1)), prog.mesh))
+    micro = [meshes.place(b, prog.mesh) for b, _ in zip(data.train(0), range(5), strict=False)]
+
+    def loss(params, batch):
+        outputs = prog.model.apply({"params": params}, batch["image"], train=False)
+        return prog.task.loss(outputs, batch)
+
+    gradients = [
+        np.concatenate(
+            [np.ravel(leaf) for leaf in jax.tree.leaves(jax.grad(loss)(state.params, b))]
+        )
+        for b in micro
+    ]
+    _, metrics = step(prog, state, micro, control)
+    expected = 16 * np.sum(np.var(np.asarray(gradients, np.float64), axis=0, ddof=1))
+    np.testing.assert_allclose(metrics["scalars"]["gradient_variance"], expected, rtol=1e-4)
