@@ -1,6 +1,7 @@
 """From a config to the objects that training needs. Everything of clipjax meets here."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,46 @@ def rates(optimizer: config.Optimizer) -> dict[str, float]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+def stage_plan(run: config.Run, num_train: int, learning_rate: Any = 1.0) -> clipjax.StagePlan:
+    """Return the stages of a graduated run: rates, batches and momenta, and how long they last."""
+    assert run.graduated is not None
+    options = {f.name: getattr(run.graduated, f.name) for f in dataclasses.fields(run.graduated)}
+    del options["whole_batches"]
+    schedule = clipjax.graduated_schedule(
+        learning_rate,
+        run.batch_size,
+        momentum=getattr(run.optimizer, "momentum", None) or 0.0,
+        dataset_size=num_train,
+        **options,
+    )
+    examples = run.duration.in_examples(num_train)
+    ends = [round(examples * (m + 1) / schedule.num_stages) for m in range(schedule.num_stages)]
+    return clipjax.plan_stages(
+        schedule,
+        None,
+        run.batch_size // run.accumulation,
+        examples_per_stage=[end - start for start, end in zip([0, *ends], ends, strict=False)],
+        dataset_size=num_train,
+    )
+
+
+def make_graduated_optimizer(
+    run: config.Run, num_train: int
+) -> Callable[[Mapping[str, jax.Array]], optax.GradientTransformation]:
+    """Return rates -> the run's method with the rates and momenta of its stages."""
+    fields = {f.name: getattr(run.optimizer, f.name) for f in dataclasses.fields(run.optimizer)}
+    factory = FACTORIES[type(run.optimizer)]
+
+    def build(values: Mapping[str, jax.Array]) -> optax.GradientTransformation:
+        arguments = fields | dict(values)
+        plan = stage_plan(run, num_train, arguments.pop("learning_rate"))
+        if any(plan.schedule.momenta):
+            del arguments["momentum"]  # `staged` gives it
+        return clipjax.staged(functools.partial(factory, **arguments), plan)
+
+    return build
+
+
 def make_optimizer(
     optimizer: config.Optimizer, shape: optax.Schedule | None
 ) -> Callable[[Mapping[str, jax.Array]], optax.GradientTransformationExtraArgs]:
@@ -157,12 +198,19 @@ def plan(run: config.Run, num_train: int) -> Plan:
     def steps(duration: config.Duration) -> int:
         return duration.in_steps(run.batch_size, num_train)
 
+    stages = (Stage(0, run.accumulation),)
+    total = steps(run.duration)
+    if run.graduated is not None:
+        found = stage_plan(run, num_train)
+        total, starts = found.total_steps, (0, *found.step_ends)
+        stages = tuple(map(Stage, starts, found.accumulations))
     return Plan(
-        steps=steps(run.duration),
+        steps=total,
         log_every=run.log_every,
         evaluate_every=steps(run.evaluate_every),
         checkpoint_every=steps(run.checkpoint_every),
-        stages=(Stage(0, run.accumulation),),
+        stages=stages,
+        whole_batches=run.graduated is not None and run.graduated.whole_batches,
         calibration_batches=run.calibration_batches,
     )
 
@@ -171,7 +219,10 @@ def program_key(run: config.Run, num_train: int) -> Any:
     """Return what a compiled program depends on; runs with equal keys share it."""
     optimizer = dataclasses.replace(run.optimizer, **dict.fromkeys(rates(run.optimizer), 1.0))
     steps = None if run.schedule.kind == "constant" else plan(run, num_train).steps
-    return run.task, run.dataset, run.model, optimizer, run.schedule, steps
+    stages = None
+    if run.graduated is not None:
+        stages = run.graduated, run.batch_size, run.accumulation, run.duration
+    return run.task, run.dataset, run.model, optimizer, run.schedule, steps, stages
 
 
 def make_program(run: config.Run, sources: Sources, mesh: Mesh) -> Program:
@@ -179,11 +230,15 @@ def make_program(run: config.Run, sources: Sources, mesh: Mesh) -> Program:
     shape = None
     if run.schedule != config.LearningRateSchedule():
         shape = schedule_shape(run.schedule, plan(run, len(sources[0])).steps)
+    optimizer = make_optimizer(run.optimizer, shape)
+    if run.graduated is not None:
+        shape = stage_plan(run, len(sources[0])).learning_rate  # that of a first rate of 1
+        optimizer = make_graduated_optimizer(run, len(sources[0]))
     averages = isinstance(run.optimizer, config.ClippedSSTM)
     return Program(
         model=make_model(run, sources[0].num_classes),
         task=make_task(run, sources[0]),
-        optimizer=make_optimizer(run.optimizer, shape),
+        optimizer=optimizer,
         evaluation_params=clipjax.eval_params if averages else lambda _, params: params,
         step_metrics=make_step_metrics(run.optimizer, shape),
         mesh=mesh,

@@ -209,9 +209,13 @@ class Duration:
         """Return the number of optimizer steps, rounded up, at least 1."""
         if self.steps is not None:
             return self.steps
+        return max(1, math.ceil(self.in_examples(num_train) / batch_size))
+
+    def in_examples(self, num_train: int) -> float:
+        """Return the number of examples, of a duration in epochs or examples."""
         examples = self.examples if self.epochs is None else self.epochs * num_train
         assert examples is not None  # exactly one of the three is given
-        return max(1, math.ceil(examples / batch_size))
+        return examples
 
 
 @dataclass(frozen=True)
@@ -230,6 +234,32 @@ class LearningRateSchedule:
 
 
 @dataclass(frozen=True)
+class Graduated:
+    """A noise level that falls from stage to stage: `clipjax.graduated_schedule` for a run.
+
+    Stages see equally many examples. The run's learning rate, batch size and momentum are those of
+    the first stage.
+    """
+
+    num_stages: int
+    decay: Literal["polynomial", "geometric", "cosine", "exponential", "constant"] = "polynomial"
+    power: float = 0.9
+    """Of the polynomial decay."""
+    factor: float | None = None
+    """Of the geometric decay."""
+    batch_share: float = 0.0
+    """How much of the decay is done by larger batches; the rest by the learning rate."""
+    momentum_share: float = 0.0
+    """How much of it by less momentum."""
+    max_batch_size: int | None = None
+    whole_batches: bool = False
+    """Whether a step takes its batch at once (compiled once a stage) or adds up gradients."""
+
+    def __post_init__(self):
+        _positive(self, "num_stages", "power", "factor", "max_batch_size")
+
+
+@dataclass(frozen=True)
 class Run:
     """One training run. `python -m experiments.train --help` lists these as flags."""
 
@@ -243,10 +273,12 @@ class Run:
     # How long, in what portions
     duration: Duration
     batch_size: int
-    """Examples in one optimizer step, over all devices and accumulation steps."""
+    """Examples in one optimizer step of the first stage, over all devices and micro-batches."""
     accumulation: int = 1
     """Micro-batches that one optimizer step is split into."""
     schedule: LearningRateSchedule = LearningRateSchedule()
+    graduated: Graduated | None = None
+    """Growing batches and a falling learning rate, in stages; instead of a `schedule`."""
     augment: bool = True
     """Augment the training images as usual for the task."""
     seed: int = 0
@@ -280,6 +312,17 @@ class Run:
                 f"a batch_size of {self.batch_size} does not split into {self.accumulation} "
                 "accumulation steps; expected a multiple"
             )
+        if self.graduated is not None:
+            if self.duration.steps is not None:
+                raise ValueError(
+                    "a graduated run counts examples, since steps grow: give its duration in "
+                    f"epochs or examples, not in steps ({self.duration.steps})"
+                )
+            if self.schedule != LearningRateSchedule():
+                raise ValueError(
+                    f"a graduated run has its own learning rates, got schedule={self.schedule}; "
+                    "leave the schedule out"
+                )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed is {self.seed}; expected 0 <= seed < 2**32")
 
@@ -310,6 +353,7 @@ _TYPES: dict[str, type] = {
         *typing.get_args(Model),
         Duration,
         LearningRateSchedule,
+        Graduated,
         Run,
     )
 }

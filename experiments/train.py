@@ -79,7 +79,8 @@ def check_resumable(old: configs.Run, new: configs.Run, workdir: Path) -> None:
     """
     found = configs.differences(old, new)
     free = FREE_TO_CHANGE
-    if new.schedule.kind != "constant":  # a decaying schedule is spread over the whole duration
+    if new.schedule.kind != "constant" or new.graduated is not None:
+        # These are spread over the whole duration.
         free = tuple(name for name in free if name != "duration")
     refused = {name: pair for name, pair in found.items() if name.split(".")[0] not in free}
     if refused:
