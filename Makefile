@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: demo test test-faults lint format clean
+.PHONY: demo docs test test-faults lint format clean
 
 # Exact versions are the ones pip resolves from pyproject.toml's lower bounds.
 .venv/ready: pyproject.toml
@@ -14,6 +14,9 @@ WORKERS ?= 2
 
 demo: .venv/ready  ## four methods, three tasks, heavy tails: runs/demo/report.html
 	$(BIN)/python -m experiments.demo --workdir runs/demo
+
+docs: .venv/ready  ## signatures and pictures of docs/api.md
+	$(BIN)/python -m experiments.report.docs
 
 test: .venv/ready  ## every test but the long fault drills
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not faults'

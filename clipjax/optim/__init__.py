@@ -1,16 +1,7 @@
 """Update rules: ordinary Optax transformations that need jax and optax and nothing else."""
 
 from clipjax.optim.accumulation import AccumulateState, accumulate_gradients
-from clipjax.optim.adaptive_clipping import (
-    AdaptiveNormClipState,
-    QuantileClipState,
-    RandomClipState,
-    ZScoreClipState,
-    clip_by_adaptive_norm,
-    clip_by_quantile,
-    clip_by_zscore,
-    clip_with_probability,
-)
+from clipjax.optim.adaptive_norm_clipping import AdaptiveNormClipState, clip_by_adaptive_norm
 from clipjax.optim.averaging import AverageIteratesState, average_iterates, eval_params
 from clipjax.optim.clipped_adaptive import (
     ACClipState,
@@ -29,6 +20,8 @@ from clipjax.optim.clipping import (
     clip_stats,
     normalize_by_global_norm,
 )
+from clipjax.optim.quantile_clipping import QuantileClipState, clip_by_quantile
+from clipjax.optim.random_clipping import RandomClipState, clip_with_probability
 from clipjax.optim.restarts import RestartState, with_restarts
 from clipjax.optim.similar_triangles import (
     ClippedSSTMState,
@@ -37,6 +30,7 @@ from clipjax.optim.similar_triangles import (
     scale_by_similar_triangles,
     sstm_step_size,
 )
+from clipjax.optim.zscore_clipping import ZScoreClipState, clip_by_zscore
 
 __all__ = [
     "ACClipState",

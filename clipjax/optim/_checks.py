@@ -55,8 +55,11 @@ def check_interval(
     *,
     closed_low: bool = True,
     closed_high: bool = True,
+    required: bool = False,
 ) -> None:
     """Raise ValueError unless every concrete entry of `value` lies between `low` and `high`.
+
+    None passes unless `required`.
 
     Examples:
         >>> check_interval("momentum", 1.0, 0, 1, closed_high=False)
@@ -64,18 +67,22 @@ def check_interval(
             ...
         ValueError: momentum must lie in [0, 1), got 1.0.
     """
+    left, right = "[" if closed_low else "(", "]" if closed_high else ")"
+    if value is None and required:
+        raise ValueError(f"{name} must lie in {left}{low}, {high}{right}, got None.")
     if not is_concrete(value):
         return
     numbers = _numbers(name, value)
     above = numbers >= low if closed_low else numbers > low
     below = numbers <= high if closed_high else numbers < high
     if not np.all(above & below):
-        left, right = "[" if closed_low else "(", "]" if closed_high else ")"
         raise ValueError(f"{name} must lie in {left}{low}, {high}{right}, got {value}.")
 
 
-def check_count(name: str, value: Any, minimum: int = 0) -> None:
+def check_count(name: str, value: Any, minimum: int = 0, *, required: bool = False) -> None:
     """Raise ValueError unless a concrete `value` is a whole number, at least `minimum`.
+
+    None and schedules pass unless `required`.
 
     Examples:
         >>> check_count("window", 0, minimum=1)
@@ -83,6 +90,8 @@ def check_count(name: str, value: Any, minimum: int = 0) -> None:
             ...
         ValueError: window must be a whole number >= 1, got 0.
     """
+    if required and (value is None or callable(value)):
+        raise ValueError(f"{name} must be a whole number >= {minimum}, got {value}.")
     if not is_concrete(value):
         return
     number = np.asarray(value)

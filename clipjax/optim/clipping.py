@@ -9,7 +9,19 @@ Each kind of clipping measures the gradient g by a norm and projects it onto the
 | "tensor_norm" | the largest ‖g_t‖₂ of any tensor t    | g_t · min(1, λ / ‖g_t‖₂), each t    |
 | "value"       | the largest |g_i| of any coordinate i | g_i cut to [−λ, λ]                  |
 
-The norm kinds keep the direction (of the whole, or of each tensor); "value" does not.
+The norm kinds keep the direction (of the whole, or of each tensor); "value" does not. Here the
+level is a number or a schedule. Clippings whose level follows the norms seen so far, or whose use
+is drawn at random, have files of their own and share the norms and the projection of this one:
+
+| transformation          | level of a step                                  | norms of |
+|-------------------------|--------------------------------------------------|----------|
+| `clip_by_quantile`      | a quantile of the last norms (AutoClip)          | either   |
+| `clip_by_zscore`        | from mean and deviation of the norms (ZClip)     | all      |
+| `clip_by_adaptive_norm` | a multiple of the average clipped norm (AdaGC)   | each     |
+| `clip_with_probability` | a given one; whether it holds is drawn at random | all      |
+
+The norms are those of all tensors together, or of each by itself. Where each tensor has a level of
+its own, the norm and the level reported are those of the tensor that was shortened most.
 
 **Numbers.** A norm is kept as scale · relative with scale = max|g_i| and
 relative = ‖g / scale‖₂, of order one to √n, both accumulated in float32 or wider. Nothing

@@ -1,5 +1,7 @@
 """Small inputs and the loops that the tests of this room share."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,3 +49,33 @@ def assert_rows_close(actual, expected, **tolerance):
     for name, leaf in actual.items():
         rows = np.stack([row[name] for row in expected])
         np.testing.assert_allclose(np.asarray(leaf, np.float64), rows, err_msg=name, **tolerance)
+
+
+@partial(jax.jit, static_argnums=0)
+def scan(tx, state, grads):
+    """Return the last state, and the updates and states of all steps."""
+
+    def step(state, g):
+        updates, state = tx.update(g, state)
+        return state, (updates, state)
+
+    return jax.lax.scan(step, state, grads)
+
+
+def feed(tx, grads):
+    """Return the updates and states of all steps, stacked, and the last state."""
+    if isinstance(grads, list):
+        grads = jax.tree.map(lambda *leaves: np.stack(leaves), *grads)
+    last, (updates, states) = scan(tx, tx.init(jax.tree.map(lambda g: g[0], grads)), grads)
+    return updates, states, last
+
+
+def sizes(*numbers, dtype=jnp.float32):
+    """Gradients of one tensor with these norms."""
+    return [np.array([number], dtype) for number in numbers]
+
+
+def check_updates(updates, expected, rtol=1e-12):
+    """Compare stacked updates with a list of trees."""
+    for name, leaf in updates.items():
+        np.testing.assert_allclose(leaf, np.stack([g[name] for g in expected]), rtol=rtol)
