@@ -107,7 +107,7 @@ def squared_deviation(gradient: optax.Updates, sums: optax.Updates, count: jax.A
         return jnp.sum(jnp.square(g.astype(dtype) - total.astype(dtype) / before))
 
     gap = sum(jax.tree.leaves(jax.tree.map(leaf, gradient, sums)), start=jnp.zeros((), dtype))
-    # The first gradient has nothing to deviate from; if it is not finite that must still be seen.
+    # At k = 0 the factor is 0 and the product NaN for a gradient that is not finite: still seen.
     return gap * (k / (k + 1))
 
 
@@ -151,7 +151,8 @@ def measure_gradient_variance(
     `variance_stats(opt_state)` reads. With C the noise level is `noise_level(η, b, C)`.
 
     The gradients given to this transformation must be those that are accumulated: put what changes
-    them (clipping of micro-gradients, say) before it in a chain, not between it and the accumulator.
+    them (clipping of micro-gradients, say) before it in a chain, not between it and `inner`'s
+    accumulator.
     With data parallelism a micro-batch is the one over all devices, whose mean gradient comes here.
 
     Args:
@@ -203,9 +204,9 @@ def measure_gradient_variance(
         before = _accumulator(state.inner_state)
         dtype = state.variance.dtype
         k = before.micro_step
-        added = squared_deviation(updates, before.sums, k).astype(dtype)
+        added = squared_deviation(updates, before.total, k).astype(dtype)
         deviations = jnp.where(k == 0, added, state.deviations + added)
-        mean_squared_norm = _mean_squared_norm(updates, before.sums, k + 1).astype(dtype)
+        mean_squared_norm = _mean_squared_norm(updates, before.total, k + 1).astype(dtype)
         variance, squared_norm = micro_batch_estimates(
             deviations, mean_squared_norm, k + 1, micro_batch_size
         )
@@ -348,23 +349,26 @@ def per_example_variance(
             f"lengths {sorted(lengths)}."
         )
     (total,) = lengths
-    count, mean, deviations = 0, None, None
-    for start in range(0, total, chunk_size):
-        chunk = jax.tree.map(lambda leaf, s=start: leaf[s : s + chunk_size], examples)
-        size = min(chunk_size, total - start)
-        chunk_mean, chunk_deviations = _chunk_moments(loss, params, chunk)
-        if mean is None:
-            mean, deviations = chunk_mean, chunk_deviations
-        else:
-            mean, deviations = _merge(
-                (count, mean, deviations), (size, chunk_mean, chunk_deviations)
-            )
-        count += size
-    assert mean is not None
-    assert deviations is not None
-    squared = _squared_norm(mean)
-    variance, squared_norm = micro_batch_estimates(deviations, squared, total, 1)
+
+    def moments(start: int) -> Moments:
+        chunk = jax.tree.map(lambda leaf: leaf[start : start + chunk_size], examples)
+        return _chunk_moments(loss, params, chunk)
+
+    sample = moments(0)
+    for start in range(chunk_size, total, chunk_size):
+        sample = _merge(sample, moments(start))
+    variance, squared_norm = micro_batch_estimates(
+        sample.deviations, _squared_norm(sample.mean), total, 1
+    )
     return _stats(variance, squared_norm, jnp.asarray(total, jnp.int32))
+
+
+class Moments(NamedTuple):
+    """Number, mean and Σ‖∇ℓ_i − mean‖² of a sample of gradients, in float32 or wider."""
+
+    count: jax.Array
+    mean: optax.Updates
+    deviations: jax.Array
 
 
 def _squared_norm(tree: Any) -> jax.Array:
@@ -372,19 +376,20 @@ def _squared_norm(tree: Any) -> jax.Array:
 
 
 @partial(jax.jit, static_argnums=0)
-def _chunk_moments(loss: Loss, params: optax.Params, chunk: Any) -> tuple[Any, jax.Array]:
-    """Return the mean gradient, and Σ‖∇ℓ_i − mean‖², over a chunk; in float32 or wider."""
+def _chunk_moments(loss: Loss, params: optax.Params, chunk: Any) -> Moments:
     gradients = jax.vmap(jax.grad(loss), in_axes=(None, 0))(params, chunk)
     gradients = jax.tree.map(lambda g: g.astype(wide_dtype(g)), gradients)
     mean = jax.tree.map(lambda g: jnp.mean(g, axis=0), gradients)
-    return mean, _squared_norm(jax.tree.map(jnp.subtract, gradients, mean))
+    count = jnp.asarray(len(jax.tree.leaves(chunk)[0]), float)
+    return Moments(count, mean, _squared_norm(jax.tree.map(jnp.subtract, gradients, mean)))
 
 
 @jax.jit
-def _merge(first: tuple[Any, Any, Any], second: tuple[Any, Any, Any]) -> tuple[Any, jax.Array]:
-    """Return the mean and the squared deviations of the union of two samples (Chan's formula)."""
-    (n, mean, deviations), (k, other_mean, other_deviations) = first, second
-    gap = jax.tree.map(jnp.subtract, other_mean, mean)
-    share = k / (n + k)
-    merged = jax.tree.map(lambda a, d: a + (d * share).astype(a.dtype), mean, gap)
-    return merged, deviations + other_deviations + _squared_norm(gap) * n * share
+def _merge(first: Moments, second: Moments) -> Moments:
+    """Return the moments of the union of two samples (Chan's formula)."""
+    count = first.count + second.count
+    share = second.count / count
+    gap = jax.tree.map(jnp.subtract, second.mean, first.mean)
+    mean = jax.tree.map(lambda a, d: a + d * share.astype(d.dtype), first.mean, gap)
+    between = _squared_norm(gap) * first.count * share
+    return Moments(count, mean, first.deviations + second.deviations + between)

@@ -17,7 +17,7 @@ training loop with batches of its own reads the same numbers.
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
@@ -92,8 +92,8 @@ class GraduatedSchedule:
             gradient_bound: K; None for the schedule's own.
 
         Examples:
-            >>> graduated_schedule(0.1, 100, 3, power=1.0).noise_levels(gradient_std=30.0)
-            (0.3, 0.2, 0.1)
+            >>> graduated_schedule(0.125, 100, 4, power=1.0).noise_levels(gradient_std=80.0)
+            (1.0, 0.75, 0.5, 0.25)
         """
         gradient_std = self.gradient_std if gradient_std is None else gradient_std
         gradient_bound = self.gradient_bound if gradient_bound is None else gradient_bound
@@ -165,7 +165,7 @@ def _whole(wanted: float, limit: int | None, unit: int = 1) -> int:
 
 
 def polynomial_levels(num_stages: int, power: float) -> tuple[float, ...]:
-    r"""Return ((M − m + 1)/M)^p for m = 1, ..., M: what γ_m = ((M − m)/(M − m + 1))^p telescopes to.
+    r"""Return ((M − m + 1)/M)^p for m = 1, ..., M: the product of γ_m = ((M − m)/(M − m + 1))^p.
 
     Examples:
         >>> polynomial_levels(4, 1.0)
@@ -268,14 +268,14 @@ def graduated_schedule(
     level, (1/M)^power.
 
     Each decay is split by shares: the batch is b_1 ℓ^{−2·batch_share}, rounded to a whole number
-    and capped; the momentum is solved so that at η_1, b_1 it lowers the noise by ℓ^{momentum_share};
-    the learning rate is what the formula then asks for, so that δ_m = ℓ_m δ_1 holds to rounding
-    however the batch was rounded or capped. Shares 0 and 0 leave all to the learning rate; a
-    batch_share of 1 leaves it (all but the rounding) constant. "hybrid" (η · 0.8660, b · 1.5 for
-    δ · 0.7071) is batch_share = log2(1.5) = 0.585.
+    and capped; the momentum is solved so that at η_1 and b_1 it lowers the noise by
+    ℓ^{momentum_share}; the learning rate is what the formula then asks for, so that δ_m = ℓ_m δ_1
+    holds to rounding however the batch was rounded or capped. Shares 0 and 0 leave all to the
+    learning rate; a batch_share of 1 leaves it (all but the rounding) constant. "hybrid"
+    (η · 0.8660, b · 1.5 for δ · 0.7071) is batch_share = log2(1.5) = 0.585.
 
     Args:
-        learning_rate: η_1 > 0.
+        learning_rate: η_1 > 0; may be traced, the others are concrete.
         batch_size: b_1 ≥ 1, in examples.
         num_stages: M ≥ 1.
         power: p in (0, 1], the range of the theorem; of "polynomial" only.
@@ -558,7 +558,7 @@ def plan_stages(
         >>> schedule = graduated_schedule(0.1, 32, 3, decay="geometric", batch_share=1.0)
         >>> plan = plan_stages(schedule, None, 32, examples_per_stage=1000)
         >>> plan.steps, plan.accumulations, plan.example_ends
-        ((31, 16, 7), (1, 2, 4), (992, 2016, 2912))
+        ((31, 16, 8), (1, 2, 4), (992, 2016, 3040))
     """
     if (steps_per_stage is None) == (examples_per_stage is None):
         raise ValueError(
@@ -591,6 +591,3 @@ def plan_stages(
 
 def _per_stage(length: Any, num_stages: int) -> tuple[int, ...]:
     return tuple(length) if isinstance(length, Sequence) else (length,) * num_stages
-
-
-StageFunction = Callable[[jax.typing.ArrayLike], jax.Array]

@@ -16,15 +16,15 @@ momentum. For the momentum methods
 the published formulas contradict one another, so each is offered by its name. All have the form
 δ² = η² (a C²/b + k K²), with K a bound of ‖g‖ and factors a, k that depend on β alone:
 
-| kind           | a          | k  | where it is from                                               |
-|----------------|------------|----|----------------------------------------------------------------|
-| sgd            | 1          | 0  | the paper's formula for SGD (verified)                         |
-| shb_2024       | 1 + β̂      | β̂  | the authors' code of 2024 and of AAAI-25 (verified)            |
-| nshb_2024      | 1 + 4β²    | 4β²| the authors' code of 2024 (verified)                           |
-| nshb_aaai25    | 1/(1 − β)  | 0  | the momentum schedule of their AAAI-25 code (verified)         |
-| shb_stationary | 1/(1 − β)  | 0  | stationary variance over that of SGD at the same η (derived)   |
-| nshb_stationary| 1          | 0  | the same for NSHB (derived)                                    |
-| shb_effective  | 1/(1 − β)² | 0  | SGD of the rate η/(1 − β), which SHB follows (derived)         |
+| kind            | a          | k   | where it is from                                     |
+|-----------------|------------|-----|------------------------------------------------------|
+| sgd             | 1          | 0   | the paper's formula for SGD (verified)               |
+| shb_2024        | 1 + β̂      | β̂   | the authors' code of 2024 and of AAAI-25 (verified)  |
+| nshb_2024       | 1 + 4β²    | 4β² | the authors' code of 2024 (verified)                 |
+| nshb_aaai25     | 1/(1 − β)  | 0   | momentum schedule of the AAAI-25 code (verified)     |
+| shb_stationary  | 1/(1 − β)  | 0   | stationary variance over that of SGD at η (derived)  |
+| nshb_stationary | 1          | 0   | the same for NSHB (derived)                          |
+| shb_effective   | 1/(1 − β)² | 0   | SGD of rate η/(1 − β), which SHB follows (derived)   |
 
 with β̂ = β(β² − β + 1)/(1 − β)². At β = 0 all of them are the formula for SGD.
 
@@ -179,7 +179,11 @@ def solve_learning_rate(
 
     Args:
         noise: δ > 0, the wanted level.
-        batch_size, gradient_std, momentum, gradient_bound, kind: as for `noise_level`.
+        batch_size: b > 0.
+        gradient_std: C > 0.
+        momentum: β in [0, 1).
+        gradient_bound: K > 0, as for `noise_level`.
+        kind: as for `noise_level`.
 
     Returns:
         η = δ / √(a C²/b + k K²).
@@ -211,7 +215,11 @@ def solve_batch_size(
 
     Args:
         noise: δ > 0, the wanted level.
-        learning_rate, gradient_std, momentum, gradient_bound, kind: as for `noise_level`.
+        learning_rate: η > 0.
+        gradient_std: C > 0.
+        momentum: β in [0, 1).
+        gradient_bound: K > 0, as for `noise_level`.
+        kind: as for `noise_level`.
 
     Returns:
         b = a C² / (δ²/η² − k K²).
@@ -269,8 +277,11 @@ def solve_momentum(
 
     Args:
         noise: δ > 0, the wanted level; all arguments are concrete numbers.
-        learning_rate, batch_size, gradient_std, gradient_bound, kind: as for `noise_level`, of the
-            kinds in which the momentum appears.
+        learning_rate: η > 0.
+        batch_size: b > 0.
+        gradient_std: C > 0.
+        gradient_bound: K > 0, as for `noise_level`.
+        kind: as for `noise_level`; one in which the momentum appears.
 
     Returns:
         β.
