@@ -244,10 +244,18 @@ ROWS = {
         conditional=True,
     ),
     "measure_gradient_variance": Row(
-        "measure_gradient_variance", measured_twice, {**SGD, "decay": 0.9}, buffers=1
+        "measure_gradient_variance",
+        measured_twice,
+        {**SGD, "decay": 0.9},
+        buffers=1,
+        conditional=True,
     ),
     "implicit_graduated_optimization": Row(
-        "implicit_graduated_optimization", graduated, {"learning_rate": 0.1}, buffers=2
+        "implicit_graduated_optimization",
+        graduated,
+        {"learning_rate": 0.1},
+        buffers=2,
+        conditional=True,
     ),
     "with_restarts": Row(
         "with_restarts",

@@ -61,7 +61,7 @@ def test_averages_of_numerator_and_denominator():
     """Against the formulas in float64; the noise scale is the ratio of averages."""
     gradients = [tree(seed) for seed in range(9)]
     m, n, decay = 3, 5, 0.7
-    state, stats = measured(stack(gradients), m, n, decay)
+    _, stats = measured(stack(gradients), m, n, decay)
     flat = np.array(
         [np.concatenate([np.ravel(leaf) for leaf in g.values()]) for g in gradients], np.float64
     )
