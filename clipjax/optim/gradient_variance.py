@@ -196,9 +196,7 @@ def measure_gradient_variance(
         # One array each: buffers that are shared cannot be donated.
         deviations, weight, variance, squared_norm = (jnp.zeros((), dtype) for _ in range(4))
         count = jnp.zeros((), jnp.int32)
-        return GradientVarianceState(
-            deviations, count, weight, variance, squared_norm, inner_state
-        )
+        return GradientVarianceState(deviations, count, weight, variance, squared_norm, inner_state)
 
     def update(updates, state: GradientVarianceState, params=None, **extra_args):
         before = _accumulator(state.inner_state)
