@@ -15,7 +15,7 @@ batch almost halves the steps, far above it gains nothing.
 **How the sum is kept.** Not as Σ‖g_i‖² − m‖ḡ‖², two large numbers whose difference is rounding when
 the gradients are nearly equal, but by Welford's recurrence on the running mean,
 
-.. math:: D_k = D_{k-1} + \frac{k - 1}{k} \|g_k - \bar g_{k-1}\|^2,
+.. math:: D_k = D_{k-1} + \frac{k}{k - 1} \|g_k - \bar g_k\|^2, \qquad k = 2, \ldots, m,
 
 which reads the accumulator's own sum: one scalar is stored besides. C² and ‖G‖² are averaged over
 outer steps *separately*, and divided only when read: the mean of ratios would be biased (and ‖G‖²
@@ -83,32 +83,45 @@ class VarianceStats(NamedTuple):
     count: jax.Array
 
 
-def squared_deviation(gradient: optax.Updates, sums: optax.Updates, count: jax.Array) -> jax.Array:
-    """Return what micro-batch number `count` + 1 adds to D, (k − 1)/k · ‖g − ḡ_{k−1}‖².
+def squared_deviation(gradient: optax.Updates, total: optax.Updates, count: jax.Array) -> jax.Array:
+    """Return what micro-batch number k adds to D: k/(k − 1) · ‖g_k − ḡ_k‖², 0 for k = 1.
 
     Args:
         gradient: g_k, the new micro-batch's gradient.
-        sums: g_1 + ... + g_{k−1}, a tree like it.
-        count: k − 1, how many gradients are in `sums`; an integer scalar.
+        total: g_1 + ... + g_k, a tree like it.
+        count: k >= 1, an integer scalar.
 
     Returns:
-        A scalar, float32 or wider; 0 for the first micro-batch.
+        A scalar, float32 or wider; NaN if the gradient is not finite.
 
     Examples:
         >>> g1, g2, g3 = jnp.array([1.0, 0.0]), jnp.array([3.0, 0.0]), jnp.array([5.0, 0.0])
-        >>> print(squared_deviation(g2, g1, 1) + squared_deviation(g3, g1 + g2, 2))  # 4 + 0 + 4
+        >>> print(squared_deviation(g2, g1 + g2, 2) + squared_deviation(g3, g1 + g2 + g3, 3))
         8.0
     """
-    dtype = wide_dtype(gradient, sums)
+    dtype = wide_dtype(gradient, total)
     k = jnp.asarray(count, dtype)
-    before = jnp.maximum(k, 1)
+    # Multiplied, not divided: XLA on CPU would give the quotient a buffer of its own.
+    inverse = 1 / k
 
-    def leaf(g: jax.Array, total: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.square(g.astype(dtype) - total.astype(dtype) / before))
+    def leaf(g: jax.Array, summed: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.square(g.astype(dtype) - summed.astype(dtype) * inverse))
 
-    gap = sum(jax.tree.leaves(jax.tree.map(leaf, gradient, sums)), start=jnp.zeros((), dtype))
-    # At k = 0 the factor is 0 and the product NaN for a gradient that is not finite: still seen.
-    return gap * (k / (k + 1))
+    gap = sum(jax.tree.leaves(jax.tree.map(leaf, gradient, total)), start=jnp.zeros((), dtype))
+    return gap * (k / jnp.maximum(k - 1, 1))
+
+
+def mean_squared_norm(total: optax.Updates, count: jax.Array) -> jax.Array:
+    """Return ‖ḡ_k‖², ḡ_k = total/k, in float32 or wider.
+
+    Examples:
+        >>> print(mean_squared_norm(jnp.array([6.0, 8.0]), 2))
+        25.0
+    """
+    dtype = wide_dtype(total)
+    inverse = 1 / jnp.asarray(count, dtype)
+    squares = [jnp.sum(jnp.square(g.astype(dtype) * inverse)) for g in jax.tree.leaves(total)]
+    return sum(squares, start=jnp.zeros((), dtype))
 
 
 def micro_batch_estimates(
@@ -201,16 +214,18 @@ def measure_gradient_variance(
     def update(updates, state: GradientVarianceState, params=None, **extra_args):
         before = _accumulator(state.inner_state)
         dtype = state.variance.dtype
-        k = before.micro_step
-        added = squared_deviation(updates, before.total, k).astype(dtype)
-        deviations = jnp.where(k == 0, added, state.deviations + added)
-        mean_squared_norm = _mean_squared_norm(updates, before.total, k + 1).astype(dtype)
+        k = before.micro_step + 1
+        # The accumulator forms the same sum, and compilers form it once; were the old sum read
+        # here, it would have to be copied before the accumulator overwrites it.
+        total = jax.tree.map(lambda s, g: s + g.astype(s.dtype), before.total, updates)
+        added = squared_deviation(updates, total, k).astype(dtype)
+        deviations = jnp.where(k == 1, added, state.deviations + added)
         variance, squared_norm = micro_batch_estimates(
-            deviations, mean_squared_norm, k + 1, micro_batch_size
+            deviations, mean_squared_norm(total, k), k, micro_batch_size
         )
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
         ended = _accumulator(inner_state).micro_step == 0
-        measured = ended & (k > 0) & jnp.isfinite(variance) & jnp.isfinite(squared_norm)
+        measured = ended & (k > 1) & jnp.isfinite(variance) & jnp.isfinite(squared_norm)
         keep = jnp.asarray(decay, dtype)
 
         def average(old: jax.Array, new: jax.Array) -> jax.Array:
@@ -227,16 +242,6 @@ def measure_gradient_variance(
         )
 
     return transformation(init, update)
-
-
-def _mean_squared_norm(gradient: optax.Updates, sums: optax.Updates, count: jax.Array) -> jax.Array:
-    dtype = wide_dtype(gradient, sums)
-    k = jnp.asarray(count, dtype)
-
-    def leaf(g: jax.Array, total: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.square((g.astype(dtype) + total.astype(dtype)) / k))
-
-    return sum(jax.tree.leaves(jax.tree.map(leaf, gradient, sums)), start=jnp.zeros((), dtype))
 
 
 def _accumulator(opt_state: optax.OptState) -> AccumulateState:
