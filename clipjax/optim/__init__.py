@@ -20,6 +20,26 @@ from clipjax.optim.clipping import (
     clip_stats,
     normalize_by_global_norm,
 )
+from clipjax.optim.gradient_variance import (
+    GradientVarianceState,
+    VarianceStats,
+    measure_gradient_variance,
+    per_example_variance,
+    variance_stats,
+)
+from clipjax.optim.graduated import StagedMomentumState, implicit_graduated_optimization
+from clipjax.optim.graduated_plan import (
+    GraduatedSchedule,
+    StagePlan,
+    graduated_schedule,
+    plan_stages,
+)
+from clipjax.optim.noise_levels import (
+    noise_level,
+    solve_batch_size,
+    solve_learning_rate,
+    solve_momentum,
+)
 from clipjax.optim.quantile_clipping import QuantileClipState, clip_by_quantile
 from clipjax.optim.random_clipping import RandomClipState, clip_with_probability
 from clipjax.optim.restarts import RestartState, with_restarts
@@ -40,11 +60,16 @@ __all__ = [
     "ClipState",
     "ClipStats",
     "ClippedSSTMState",
+    "GradientVarianceState",
+    "GraduatedSchedule",
     "MomentsState",
     "QuantileClipState",
     "RandomClipState",
     "RestartState",
     "SimilarTrianglesState",
+    "StagePlan",
+    "StagedMomentumState",
+    "VarianceStats",
     "ZScoreClipState",
     "acclip",
     "accumulate_gradients",
@@ -62,8 +87,18 @@ __all__ = [
     "clipped_sgd",
     "clipped_sstm",
     "eval_params",
+    "graduated_schedule",
+    "implicit_graduated_optimization",
+    "measure_gradient_variance",
+    "noise_level",
     "normalize_by_global_norm",
+    "per_example_variance",
+    "plan_stages",
     "scale_by_similar_triangles",
+    "solve_batch_size",
+    "solve_learning_rate",
+    "solve_momentum",
     "sstm_step_size",
+    "variance_stats",
     "with_restarts",
 ]

@@ -7,6 +7,7 @@ Trees are tiny and most loops run without jit, where operations are compiled onc
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import chex
@@ -76,17 +77,39 @@ def averaged_sgd(learning_rate, clip_level, decay=None):
     )
 
 
-def accumulated_twice(learning_rate, clip_level, momentum):
+def twice(tx):
     """Two micro-steps with the same gradient in every step."""
-    tx = clipjax.accumulate_gradients(
-        clipjax.clipped_sgd(learning_rate, clip_level, momentum=momentum), every=2
-    )
 
     def update(updates, state, params=None, **extra_args):
         _, state = tx.update(updates, state, params, **extra_args)
         return tx.update(updates, state, params, **extra_args)
 
     return optax.GradientTransformationExtraArgs(tx.init, update)
+
+
+def accumulated_twice(learning_rate, clip_level, momentum):
+    return twice(
+        clipjax.accumulate_gradients(
+            clipjax.clipped_sgd(learning_rate, clip_level, momentum=momentum), every=2
+        )
+    )
+
+
+def measured_twice(learning_rate, clip_level, decay):
+    inner = clipjax.accumulate_gradients(clipjax.clipped_sgd(learning_rate, clip_level), every=2)
+    return twice(clipjax.measure_gradient_variance(inner, 4, decay=decay))
+
+
+def graduated(learning_rate):
+    """Three stages with learning rates and momenta of their own; each batch two micro-batches."""
+    schedule = clipjax.graduated_schedule(
+        learning_rate, 2, 3, decay="geometric", momentum=0.8, momentum_share=0.5
+    )
+    return twice(
+        clipjax.implicit_graduated_optimization(
+            schedule, (1, 1, 50), 1, inner=partial(clipjax.clipped_sgd, clip_level=1.0)
+        )
+    )
 
 
 def restarted_sstm(learning_rate, smoothness, clip_level):
@@ -217,6 +240,20 @@ ROWS = {
         "accumulate_gradients",
         accumulated_twice,
         {**SGD, "momentum": 0.8},
+        buffers=2,
+        conditional=True,
+    ),
+    "measure_gradient_variance": Row(
+        "measure_gradient_variance",
+        measured_twice,
+        {**SGD, "decay": 0.9},
+        buffers=1,
+        conditional=True,
+    ),
+    "implicit_graduated_optimization": Row(
+        "implicit_graduated_optimization",
+        graduated,
+        {"learning_rate": 0.1},
         buffers=2,
         conditional=True,
     ),
