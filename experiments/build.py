@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 import clipjax
 from clipjax import data as datasets
 from clipjax import models, tasks
+from clipjax.optim.graduated import staged
 from clipjax.train.loop import Plan, Stage
 from clipjax.train.step import Controls, Program, controls
 from clipjax.typing import Task
@@ -156,7 +157,7 @@ def make_graduated_optimizer(
         plan = stage_plan(run, num_train, arguments.pop("learning_rate"))
         if any(plan.schedule.momenta):
             del arguments["momentum"]  # `staged` gives it
-        return clipjax.staged(functools.partial(factory, **arguments), plan)
+        return staged(functools.partial(factory, **arguments), plan)
 
     return build
 

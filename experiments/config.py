@@ -257,6 +257,9 @@ class Graduated:
 
     def __post_init__(self):
         _positive(self, "num_stages", "power", "factor", "max_batch_size")
+        decays = ("polynomial", "geometric", "cosine", "exponential", "constant")
+        if self.decay not in decays:
+            raise ValueError(f"decay {self.decay!r}; {nearest(self.decay, decays)}")
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,19 @@
 """From config to objects: moments, schedules, what is shared, what is refused."""
 
 import dataclasses
+import functools
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import clipjax
 from clipjax.data import load
 from clipjax.train import mesh as meshes
+from clipjax.train.loop import Stage
 from experiments import build
 from experiments import config as configs
 from tests.experiments.test_config import make_run
@@ -124,3 +127,87 @@ def test_averaging_methods_are_evaluated_at_their_average():
     assert program.evaluation_params is clipjax.eval_params
     plain = build.make_program(make_run(model=configs.MLP()), sources, mesh)
     assert plain.evaluation_params(None, params := {"w": 1}) is params
+
+
+def graduated_run(**changes):
+    """Noise by 1/√2 a stage of 320 examples, all by the batch: 16, 32, 64, in parts of 8."""
+    values = {
+        "optimizer": configs.SGD(0.1, momentum=0.5),
+        "duration": configs.Duration(examples=960),
+        "batch_size": 16,
+        "accumulation": 2,
+        "graduated": configs.Graduated(3, decay="geometric", factor=0.5**0.5, batch_share=1.0),
+    }
+    return make_run(**{**values, **changes})
+
+
+def test_stages_of_a_graduated_run():
+    """320 examples are 20 steps of 16, 10 of 32 and 5 of 64: 2, 4 and 8 micro-batches a step."""
+    run = graduated_run()
+    plan = build.plan(run, 1437)
+    assert plan.steps == 35
+    assert plan.stages == (Stage(0, 2), Stage(20, 4), Stage(30, 8))
+    assert plan.consumed(35) * 8 == 960
+    data = build.make_data(run, build.load_sources("digits", None), meshes.make_mesh())
+    assert data.batch_size == 8
+
+
+@pytest.mark.parametrize("momentum_share", [0.0, 0.4])
+def test_a_graduated_runs_optimizer_takes_the_steps_of_the_transformation(momentum_share):
+    """The loop feeds means of growing batches, the transformation makes them of micro-batches."""
+    graduated = configs.Graduated(
+        3, decay="geometric", factor=0.5, batch_share=0.5, momentum_share=momentum_share
+    )
+    run = graduated_run(
+        graduated=graduated,
+        optimizer=configs.ClippedSGD(0.1, 1.0, momentum=0.9),
+        duration=configs.Duration(examples=288),
+    )
+    plan = build.plan(run, 1437)
+    rng = np.random.default_rng(0)
+    micro = iter(jnp.asarray(rng.normal(size=(plan.consumed(plan.steps), 3)), jnp.float32))
+    inner = build.make_graduated_optimizer(run, 1437)({"learning_rate": 0.1, "clip_level": 1.0})
+    whole = clipjax.implicit_graduated_optimization(
+        clipjax.graduated_schedule(
+            0.1,
+            16,
+            3,
+            decay="geometric",
+            factor=0.5,
+            batch_share=0.5,
+            momentum_share=momentum_share,
+            momentum=0.9,
+        ),
+        None,
+        8,
+        examples_per_stage=96,
+        inner=functools.partial(clipjax.clipped_sgd, clip_level=1.0),
+    )
+    x = y = jnp.zeros(3)
+    state, other = inner.init(x), whole.init(y)
+    for step in range(plan.steps):
+        group = [next(micro) for _ in range(plan.stage(step).micro_batches)]
+        updates, state = inner.update(sum(group) / len(group), state, x)
+        x = optax.apply_updates(x, updates)
+        for g in group:
+            updates, other = whole.update(g, other, y)
+            y = optax.apply_updates(y, updates)
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+    assert plan.steps > 10
+
+
+def test_runs_of_different_stages_do_not_share_a_program():
+    def key(**changes):
+        return build.program_key(graduated_run(**changes), num_train=1437)
+
+    assert key(seed=5, optimizer=configs.SGD(0.3, momentum=0.5)) == key()
+    assert key(duration=configs.Duration(examples=2000)) != key()
+    assert key(batch_size=32) != key()
+    assert key(graduated=configs.Graduated(3)) != key()
+
+
+def test_a_batch_that_outgrows_the_data_is_refused():
+    fast = configs.Graduated(4, decay="geometric", batch_share=1.0, factor=0.2)
+    run = graduated_run(graduated=fast)  # 16, 400, 10,000, ...
+    with pytest.raises(ValueError, match="1437"):
+        build.plan(run, 1437)

@@ -82,6 +82,20 @@ def test_json_keeps_types_and_values():
         (lambda: configs.ClippedSSTM(0.1, 0.0, 1.0), r"ClippedSSTM.smoothness is 0.0"),
         (lambda: make_run(batch_size=0), r"Run.batch_size is 0"),
         (lambda: make_run(batch_size=10, accumulation=3), "10 does not split into 3"),
+        (lambda: configs.Graduated(0), "num_stages is 0"),
+        (lambda: configs.Graduated(3, decay="geometrical"), "did you mean 'geometric'"),
+        (
+            lambda: make_run(graduated=configs.Graduated(3), duration=configs.Duration(steps=5)),
+            r"epochs or examples, not in steps \(5\)",
+        ),
+        (
+            lambda: make_run(
+                graduated=configs.Graduated(3),
+                duration=configs.Duration(epochs=5),
+                schedule=configs.LearningRateSchedule("cosine"),
+            ),
+            "leave the schedule out",
+        ),
         (lambda: make_run(task="clasification"), "did you mean 'classification'"),
         (lambda: make_run(optimizer="ClipedSGD"), "did you mean 'ClippedSGD'"),
         (lambda: make_run(seed=-1), "seed is -1"),
