@@ -102,15 +102,14 @@ def test_clipped_sstm():
     assert constants.oracle_calls == expected.sum()
 
 
-@pytest.mark.parametrize("nu", [0.0, 0.3, 1.0])
-def test_holder_clipped_sstm(nu):
+@pytest.mark.parametrize(("nu", "eps"), [(0.0, 30.0), (0.3, 60.0), (1.0, 120.0)])
+def test_holder_clipped_sstm(nu, eps):
     """The α of the paper, with (ε/2) and 2^{2ν/(1+ν)}, is that of clipped_sstm with L_ε."""
-    M, R, sigma, beta, eps = 0.05, 2.0, 0.7, 0.02, 2000.0
-    constants = theory.holder_clipped_sstm_constants(
-        **HOLDER | {"holder_constant": M, "holder_exponent": nu}, accuracy=eps
-    )
+    M, R, sigma, beta = 0.05, 2.0, 700.0, 0.02
+    changed = {"holder_constant": M, "holder_exponent": nu, "noise_scale": sigma}
+    constants = theory.holder_clipped_sstm_constants(**HOLDER | changed, accuracy=eps)
     n = constants.iterations
-    assert 2 <= n < 1000
+    assert 100 < n < 1000
     log = math.log(4 * n / beta)
     a, power = 16384 * log**2, 2 * nu / (1 + nu)
     k = np.arange(n)
@@ -119,7 +118,8 @@ def test_holder_clipped_sstm(nu):
     np.testing.assert_allclose(weights(constants), alpha, rtol=1e-12)
     check_run(constants, learning_rate=1 / a, clip_level=math.sqrt(7) * R / (16 * log))
     m = np.maximum(1, 20736 * n * sigma**2 * alpha**2 * log / (7 * R**2))
-    np.testing.assert_array_equal(sizes(constants), np.ceil(m * (1 - 1e-12)))
+    assert m.max() > 2
+    np.testing.assert_array_equal(sizes(constants), np.ceil(m))
     # The bound is C²R²/A_N, exact at ν = 0 and 1, never less, and within 0.2 % in between.
     exact = 7 * R**2 / alpha.sum()
     assert exact * (1 - 1e-12) <= constants.bound <= eps
@@ -133,7 +133,11 @@ def test_holder_clipped_sstm(nu):
 
 @pytest.mark.parametrize("nu", [0.0, 0.3, 1.0])
 def test_holder_clipped_sgd(nu):
-    """Each of the three entries of γ is the smallest for some accuracy."""
+    """The second and the third entry of γ are the smallest for some accuracy.
+
+    The first never is: the bound C²R²/(γN) ≤ ε asks for N ≥ 8C²D² by the first entry and for
+    N ≥ 2C⁴D² by the second, D = R(M/ε)^{1/(1+ν)}, and 8 < 2C² = 14.
+    """
     M, R, sigma, beta = 3.0, 2.0, 0.7, 0.02
     smallest = set()
     for eps in (1e-3, 1.0, 1e2, 1e4, 1e6):
@@ -155,10 +159,9 @@ def test_holder_clipped_sgd(nu):
             clip_level=level,
             bound=7 * R**2 / (min(entries) * n),
         )
-        assert int(constants.batch_sizes(0)) == math.ceil(
-            max(1, 81 * n * sigma**2 / (level**2 * log))
-        )
-    assert len(smallest) >= 2
+        m = math.ceil(max(1, 81 * n * sigma**2 / (level**2 * log)))
+        assert constants.oracle_calls == n * m
+    assert smallest == {1, 2}
     if nu == 1:  # the level of 2020 with its own C: λ = 2LCR
         assert level == pytest.approx(2 * M * math.sqrt(7) * R)
 
@@ -211,7 +214,7 @@ def test_the_iterations_are_the_fewest(name, beta):
     if "infinite" not in name:
         first = math.ceil(beta * math.e**2 / 4)  # ln(4N/β) ≥ 2
     bounds = [theorem(**numbers, iterations=n).bound for n in range(first, first + 60)]
-    for accuracy in (bounds[0] * 1.01, bounds[0], bounds[5] * 1.0001, bounds[30], bounds[-1]):
+    for accuracy in (bounds[0] * 1.01, *bounds[:4], bounds[5] * 1.0001, bounds[30], bounds[-1]):
         fewest = first + next(i for i, bound in enumerate(bounds) if bound <= accuracy)
         constants = theorem(**numbers, accuracy=accuracy)
         assert constants.iterations == fewest
@@ -269,15 +272,13 @@ def test_units(theorem, numbers):
 
 @every_theorem
 def test_without_noise_one_gradient_a_step_suffices(theorem, numbers):
-    if theorem in (theory.infinite_variance_clipped_sgd_constants, SINGLE["sstm"][0]):
-        noisy = theorem(**numbers, accuracy=1.0)
-        quiet = theorem(**numbers | {"noise_scale": 0.0}, accuracy=1.0)
-        assert (noisy.oracle_calls, noisy.bound) > (quiet.oracle_calls, quiet.bound)
-    quiet = theorem(**numbers | {"noise_scale": 0.0}, accuracy=1.0)
+    quiet = theorem(**numbers | {"noise_scale": 0.0}, accuracy=10.0)
     fixed = getattr(theorem, "keywords", {}).get("batch_size", 1)
     for k in (0, quiet.iterations - 1):
         assert int(quiet.batch_sizes(k)) == fixed
     assert quiet.oracle_calls == fixed * quiet.iterations
+    noisy = theorem(**numbers | {"noise_scale": 100.0}, accuracy=10.0)
+    assert noisy.oracle_calls > quiet.oracle_calls
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
@@ -466,18 +467,18 @@ def train(tx, steps, gradient, x, key=None):
 
 
 @pytest.mark.parametrize(
-    ("theorem", "looser"),
+    ("theorem", "looseness"),
     [
-        (theory.clipped_sstm_constants, 5_000),
-        (partial(theory.clipped_sgd_constants, batch_size=1), 100),
+        (theory.clipped_sstm_constants, 160),
+        (partial(theory.clipped_sgd_constants, batch_size=1), 32),
     ],
     ids=["sstm, growing batches", "sgd, batch 1"],
 )
-def test_runs_stay_under_the_bound(theorem, looser):
+def test_runs_stay_under_the_bound(theorem, looseness):
     """Of 100 runs 95 % end under the bound of β = 0.05, with noise of tail index 2.1.
 
-    The bound is half the gap at the start. It is loose: the runs end 50 (SGD) and 4000 (SSTM) times
-    lower. A step size ten times too short misses it, as does one that diverges.
+    The bound is half the gap at the start, and loose: the runs end 160 (SSTM) and 32 (SGD) times
+    lower. With a step size ten times shorter or longer they end ten times higher or lower.
     """
     with jax.enable_x64(True):
         problem = Quadratic((1.0, 0.1))
@@ -504,29 +505,29 @@ def test_runs_stay_under_the_bound(theorem, looser):
 
         gaps = jax.jit(jax.vmap(replica))(jax.random.split(jax.random.key(0), 100))
         high = np.quantile(gaps, 0.95)
-    assert high <= constants.bound < problem.value(start)
-    assert constants.bound / looser <= high, "how loose the bound is, as the docstring says"
+        assert high <= constants.bound < problem.value(start)
+    assert 0.7 < constants.bound / high / looseness < 1.4
 
 
 # Batch sizes
 
 
 def test_batch_sizes_are_the_same_on_the_host_and_in_a_trace():
-    """All of 20 000 float32 sizes; against float64 the last ones, beyond 10^6, may be off by 1."""
-    schedule = theory.BatchSizes(scale=0.0123, exponent=2.0, offset=2)
+    """In float32; a product within 1e-7 of a whole number may be rounded past it."""
+    schedule = theory.BatchSizes(scale=0.0123456789, exponent=2.0, offset=2)
     counts = jnp.arange(20_000)
     traced = jax.jit(jax.vmap(schedule))(counts)
     assert traced.dtype == jnp.int32
     host = np.array([int(schedule(k)) for k in range(0, 20_000, 500)])
     np.testing.assert_array_equal(host, traced[::500])
-    exact = np.maximum(1, np.ceil(0.0123 * (np.arange(20_000) + 2.0) ** 2)).astype(int)
-    np.testing.assert_array_equal(traced[:5000], exact[:5000])
+    exact = np.maximum(1, np.ceil(0.0123456789 * (np.arange(20_000) + 2.0) ** 2)).astype(int)
+    np.testing.assert_array_equal(traced[:500], exact[:500])
     assert np.abs(traced - exact).max() <= 1
     assert schedule.total(20_000) == exact.sum()
     assert schedule.total(0) == 0
 
 
-def test_totals_are_added_up_piece_by_piece(monkeypatch):
+def test_totals_are_added_up_piece_by_piece():
     schedule = theory.BatchSizes(scale=1e-7, exponent=4 / 3, offset=1)
     n = 2**21 + 5  # three pieces
     k = np.arange(n) + 1.0
@@ -557,7 +558,7 @@ def logistic(rows=40, columns=5):
 def test_smoothness_by_power_iteration():
     with jax.enable_x64(True):
         fn, smoothness, features = logistic()
-        at = jax.jit(lambda x: theory.estimate_smoothness(fn, x, jax.random.key(1), steps=300))
+        at = jax.jit(lambda x: theory.estimate_smoothness(fn, x, jax.random.key(1), steps=3000))
         np.testing.assert_allclose(at(jnp.zeros(5)), smoothness, rtol=1e-10)
         x = jnp.linspace(-1, 2, 5)
         p = 1 / (1 + np.exp(-features @ np.asarray(x)))
@@ -599,16 +600,14 @@ def test_smoothness_from_gradients_along_a_trajectory():
     problem = Quadratic((2.0, 7.0, 100.0))
     points = jnp.array([[1.0, 1, 0], [0.5, 1, 0], [0.5, 1, 0], [0.5, 0.2, 0], [0.1, 0.1, 0]])
     gradients = jax.vmap(jax.grad(problem.value))(points)
-    estimate = jax.jit(theory.estimate_smoothness_from_gradients)(points, gradients)
-    np.testing.assert_allclose(estimate, 7, rtol=1e-6)
+    estimate = jax.jit(theory.estimate_smoothness_from_gradients)
+    np.testing.assert_allclose(estimate(points, gradients), 7, rtol=1e-6)
     split = [{"a": x[:, 0], "b": x[:, 1:]} for x in (points, gradients)]
-    np.testing.assert_allclose(theory.estimate_smoothness_from_gradients(*split), 7, rtol=1e-6)
-    assert theory.estimate_smoothness_from_gradients(jnp.ones((3, 2)), jnp.ones((3, 2))) == 0
+    np.testing.assert_allclose(estimate(*split), 7, rtol=1e-6)
+    assert estimate(jnp.ones((3, 2)), jnp.ones((3, 2))) == 0
     fn, smoothness, _ = logistic()
     trajectory = jnp.asarray(np.random.default_rng(1).normal(size=(50, 5)))
-    found = theory.estimate_smoothness_from_gradients(
-        trajectory, jax.vmap(jax.grad(fn))(trajectory)
-    )
+    found = jax.jit(lambda x: estimate(x, jax.vmap(jax.grad(fn))(x)))(trajectory)
     assert 0.2 * smoothness < found < smoothness
 
 
@@ -619,7 +618,7 @@ def test_the_squared_noise_scale_is_unbiased():
         estimate = jax.jit(jax.vmap(theory.estimate_noise_scale))
         squares = np.asarray(estimate(jnp.array([1.0, -2.0, 5.0]) + noise)) ** 2
         error = squares.std() / math.sqrt(4000)
-        assert abs(squares.mean() - 0.12) < 5 * error < 0.003
+        assert abs(squares.mean() - 0.12) < 5 * error < 0.005
         # Of two gradients: |g_1 − g_2|²/2. With the exact mean: that of the squares.
         g = noise[0, :2]
         np.testing.assert_allclose(
@@ -646,12 +645,12 @@ def test_noise_scale_of_trees_in_low_precision_and_without_overflow():
     g = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float16)
     tree = {"a": jnp.asarray(g[:, :1]), "b": {"c": jnp.asarray(g[:, 1:])}}
     expected = math.sqrt(np.var(g.astype(np.float64), axis=0, ddof=1).sum())
-    estimate = theory.estimate_noise_scale(tree)
-    assert estimate.dtype == jnp.float32
-    np.testing.assert_allclose(estimate, expected, rtol=1e-5)
-    huge = theory.estimate_noise_scale(jnp.asarray(g, jnp.float32) * 1e30)
-    np.testing.assert_allclose(huge, expected * 1e30, rtol=1e-5)
-    assert theory.estimate_noise_scale(jnp.ones((3, 2))) == 0
+    estimate = jax.jit(theory.estimate_noise_scale)
+    assert estimate(tree).dtype == jnp.float32
+    np.testing.assert_allclose(estimate(tree), expected, rtol=1e-5)
+    huge = np.asarray(g, np.float32) * 1e30
+    np.testing.assert_allclose(estimate(huge), expected * 1e30, rtol=1e-5)
+    assert estimate(jnp.ones((6, 4))) == 0
 
 
 # Bad input
@@ -737,11 +736,11 @@ def test_bad_estimator_input_is_refused():
         theory.estimate_smoothness(jnp.sum, jnp.zeros(2), key, steps=0)
     with pytest.raises(ValueError, match="real floating-point"):
         theory.estimate_smoothness(jnp.sum, jnp.arange(2), key)
-    with pytest.raises(ValueError, match="points must be stacked .* at least 2 .* axes \\[1\\]"):
+    with pytest.raises(ValueError, match=r"points must be .* at least 2 .* axes \[1\]"):
         theory.estimate_smoothness_from_gradients(jnp.ones((1, 2)), jnp.ones((1, 2)))
-    with pytest.raises(ValueError, match="gradients must be stacked .* at least 2"):
+    with pytest.raises(ValueError, match=r"gradients must be .* at least 2"):
         theory.estimate_noise_scale(jnp.ones((1, 2)))
-    with pytest.raises(ValueError, match="axes \\[2, 3\\]"):
+    with pytest.raises(ValueError, match=r"axes \[2, 3\]"):
         theory.estimate_noise_scale({"a": jnp.ones(2), "b": jnp.ones(3)})
     with pytest.raises(ValueError, match=r"moment must lie in \(1, 2\], got 0.5"):
         theory.estimate_noise_scale(jnp.ones((3, 2)), moment=0.5)

@@ -49,8 +49,9 @@ class BatchSizes:
     def __call__(self, count: jax.typing.ArrayLike) -> jax.Array:
         """Return m_k for `count` = k, the number of the (outer) step, from 0.
 
-        The same operations on the host and in a trace, and so the same sizes in both. They are
-        in float32, unless x64 is enabled: sizes beyond 10^6 may be off by one.
+        The same operations on the host and in a trace, and so the same sizes in both. Unless x64 is
+        enabled they are in float32, where a product within 1e-7 of a whole number may be rounded
+        past it.
 
         Returns:
             An int32 scalar, at most 2^31 − 128. `int(sizes(k))` is a number for the host.
