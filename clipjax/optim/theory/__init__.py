@@ -7,17 +7,21 @@ Each function takes what a theorem assumes of the problem and returns what it pr
 constants = clipjax.theory.clipped_sstm_constants(
     smoothness=1.0, distance=2.0, noise_scale=0.5, failure_probability=0.05, accuracy=0.1
 )
-tx = clipjax.clipped_sstm(**constants.arguments)  # constants.iterations steps of it, each with
-# the mean of constants.batch_sizes(k) gradients: f(eval_params) − f* ≤ 0.1 in 95 % of all runs
+tx = clipjax.accumulate_gradients(
+    clipjax.clipped_sstm(**constants.arguments), every=constants.batch_sizes
+)
+# After constants.oracle_calls gradients f(eval_params) − f* ≤ 0.1, in at least 95 % of all runs.
 ```
 
 **Worst-case constants.** They hold for every problem with the given L and σ, and are far too
-careful for any one: use them to see how things scale, then tune.
+cautious for any one. On a quadratic with noise of tail index 2.1 the runs in our tests end 32
+(clipped-SGD) and 160 (clipped-SSTM) times below the bound, and steps 10 times as long still end
+lower. Use the constants to see how things scale, then tune.
 
-**Status.** The papers' own pages were not at hand. Each docstring says of its formulas whether they
-are VERIFIED (read in a source that quotes the theorem: a thesis or the authors' code), DERIVED
-(follow from others by algebra given here, and tested) or RECALLED (from memory of the paper;
-consistent with what is verified, but the *numerical constants* are unconfirmed defaults).
+**Status.** The papers themselves were not read for this. Each docstring says of its formulas
+whether they are VERIFIED (read in a source that quotes them: a thesis, a later paper, the authors'
+code), DERIVED (follow from others by algebra given here, and tested) or RECALLED (from memory of
+the paper; consistent with what is verified, but their *numbers* are unconfirmed defaults).
 
 The arguments mean the same everywhere:
 

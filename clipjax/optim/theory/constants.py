@@ -173,23 +173,29 @@ class RestartedConstants(Generic[Single]):
         runs: the constants of every run, in order; run t starts within R_t of the solution.
 
     Examples:
-        >>> first = ClippedSGDConstants(100, 0.1, 2.0, BatchSizes(0.0), 0.5)
-        >>> second = ClippedSGDConstants(100, 0.1, 1.0, BatchSizes(2.5), 0.25)
+        >>> import clipjax
+        >>> first = ClippedSSTMConstants(100, 0.1, 5.0, 1.0, BatchSizes(0.0), 0.5)
+        >>> second = ClippedSSTMConstants(100, 0.1, 5.0, 0.7, BatchSizes(2.5), 0.25)
         >>> constants = RestartedConstants((first, second))
-        >>> constants.restart_steps, constants.iterations, constants.oracle_calls
-        ((100,), 200, 400)
+        >>> tx = clipjax.with_restarts(
+        ...     lambda t: clipjax.clipped_sstm(**constants.arguments(t)), constants.restart_steps
+        ... )
+        >>> tx = clipjax.accumulate_gradients(tx, every=constants.batch_sizes)
         >>> print([int(constants.batch_sizes(k)) for k in (0, 99, 100, 199)])
         [1, 1, 3, 3]
-        >>> print([float(constants.clip_level(k)) for k in (0, 99, 100, 199)])
-        [2.0, 2.0, 1.0, 1.0]
+        >>> constants.iterations, constants.oracle_calls
+        (200, 400)
     """
 
     runs: tuple[Single, ...]
 
     @property
     def restart_steps(self) -> tuple[int, ...]:
-        """Return the numbers of the first steps of all runs but the first."""
-        return tuple(np.cumsum([run.iterations for run in self.runs[:-1]], dtype=int).tolist())
+        """Return the numbers of steps after which a run ends, the last one included.
+
+        So the parameters end at the answer, and the statistics of the clipping end at zero.
+        """
+        return tuple(np.cumsum([run.iterations for run in self.runs]).tolist())
 
     @property
     def iterations(self) -> int:
@@ -209,22 +215,19 @@ class RestartedConstants(Generic[Single]):
     @property
     def batch_sizes(self) -> Schedule:
         """Return the batch size as a schedule of the step, counted through all runs."""
-        return self._join([run.batch_sizes for run in self.runs])
+        starts = self.restart_steps[:-1]
+        schedule: Any = optax.join_schedules([run.batch_sizes for run in self.runs], starts)
+        return schedule
 
-    @property
-    def learning_rate(self) -> Schedule:
-        """Return the learning rate as a schedule of the step, counted through all runs."""
-        return self._join([optax.constant_schedule(run.learning_rate) for run in self.runs])
+    def arguments(self, run: jax.typing.ArrayLike) -> dict[str, Any]:
+        """Return the arguments of the factory for run number `run` from 0, which may be traced."""
+        columns = [one.arguments for one in self.runs]
+        return {name: _pick([column[name] for column in columns], run) for name in columns[0]}
 
-    @property
-    def clip_level(self) -> Schedule:
-        """Return the clipping level as a schedule of the step, counted through all runs."""
-        return self._join([optax.constant_schedule(run.clip_level) for run in self.runs])
 
-    def _join(self, schedules: list[Any]) -> Schedule:
-        """Return the schedule of all runs, which counts the steps of each from 0."""
-        joined: Any = optax.join_schedules(schedules, self.restart_steps)
-        return joined
+def _pick(values: list[float], index: jax.typing.ArrayLike) -> float | jax.Array:
+    """Return values[index]; a number, not an array, where they are all the same."""
+    return values[0] if len(set(values)) == 1 else jnp.asarray(values, float)[jnp.asarray(index)]
 
 
 def for_accuracy_or_iterations(

@@ -46,6 +46,9 @@ def clipped_sgd_constants(
         iterations: N ≥ βe²/4.
         batch_size: b ≥ 1; None for m.
 
+    Returns:
+        `ClippedSGDConstants`.
+
     Raises:
         ValueError: for numbers out of range, or unless one of accuracy and iterations is given.
 
@@ -127,6 +130,9 @@ def clipped_sstm_constants(
         iterations: N ≥ βe²/4.
         batch_size: b ≥ 1, paid with shorter steps; None for m_k.
 
+    Returns:
+        `ClippedSSTMConstants`.
+
     Raises:
         ValueError: for numbers out of range, or unless one of accuracy and iterations is given.
 
@@ -198,6 +204,9 @@ def restarted_clipped_sgd_constants(
         accuracy: ε > 0.
         batch_size: b ≥ 1, then runs grow longer as R_t falls; None for m.
 
+    Returns:
+        `RestartedConstants` of τ runs, each `ClippedSGDConstants`.
+
     Raises:
         ValueError: for numbers out of range.
 
@@ -206,8 +215,8 @@ def restarted_clipped_sgd_constants(
         ...     smoothness=1.0, strong_convexity=0.1, distance=1.0, noise_scale=0.0,
         ...     failure_probability=0.01, accuracy=0.01,
         ... )
-        >>> constants.restart_steps, constants.iterations
-        ((120239, 240478), 360717)
+        >>> constants.restart_steps
+        (120239, 240478, 360717)
 
     References:
         Gorbunov, Danilova, Gasnikov, 2020 (https://arxiv.org/abs/2005.10785), R-clipped-SGD.
@@ -251,6 +260,9 @@ def restarted_clipped_sstm_constants(
         accuracy: ε > 0.
         batch_size: b ≥ 1, then runs grow longer as R_t falls; None for m_k^t.
 
+    Returns:
+        `RestartedConstants` of τ runs, each `ClippedSSTMConstants`.
+
     Raises:
         ValueError: for numbers out of range.
 
@@ -259,8 +271,8 @@ def restarted_clipped_sstm_constants(
         ...     smoothness=1.0, strong_convexity=0.1, distance=1.0, noise_scale=0.1,
         ...     failure_probability=0.01, accuracy=0.01,
         ... )
-        >>> constants.restart_steps, constants.iterations
-        ((11227, 22454), 33681)
+        >>> constants.restart_steps
+        (11227, 22454, 33681)
         >>> levels = [run.clip_level for run in constants.runs]
         >>> print(f"{levels[1] / levels[0]:.4f}")  # R_1/R_0 = 1/√2
         0.7071

@@ -42,6 +42,9 @@ def holder_clipped_sgd_constants(
         failure_probability: β in (0, 1).
         accuracy: ε > 0.
 
+    Returns:
+        `ClippedSGDConstants`.
+
     Raises:
         ValueError: for numbers out of range.
 
@@ -127,6 +130,9 @@ def holder_clipped_sstm_constants(
         failure_probability: β in (0, 1).
         accuracy: ε > 0; a part of the step size too.
         batch_size: b ≥ 1, paid with shorter steps; None for m_k.
+
+    Returns:
+        `ClippedSSTMConstants`.
 
     Raises:
         ValueError: for numbers out of range.

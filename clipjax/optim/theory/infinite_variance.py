@@ -47,6 +47,9 @@ def infinite_variance_clipped_sgd_constants(
         accuracy: ε > 0; or
         iterations: N ≥ 2.
 
+    Returns:
+        `ClippedSGDConstants`.
+
     Raises:
         ValueError: for numbers out of range, or unless one of accuracy and iterations is given.
 
@@ -122,6 +125,9 @@ def infinite_variance_clipped_sstm_constants(
         iterations: N ≥ 1.
         batch_size: b ≥ 1.
 
+    Returns:
+        `ClippedSSTMConstants`.
+
     Raises:
         ValueError: for numbers out of range, or unless one of accuracy and iterations is given.
 
@@ -194,6 +200,9 @@ def restarted_infinite_variance_clipped_sstm_constants(
         failure_probability: β in (0, 1), of all runs together.
         accuracy: ε > 0.
         batch_size: b ≥ 1.
+
+    Returns:
+        `RestartedConstants` of τ runs, each `ClippedSSTMConstants`.
 
     Raises:
         ValueError: for numbers out of range.
