@@ -60,6 +60,7 @@ from clipjax.optim import (
     solve_learning_rate,
     solve_momentum,
     sstm_step_size,
+    theory,
     variance_stats,
     with_restarts,
 )
@@ -114,6 +115,7 @@ __all__ = [
     "solve_learning_rate",
     "solve_momentum",
     "sstm_step_size",
+    "theory",
     "variance_stats",
     "with_restarts",
 ]

@@ -1,5 +1,6 @@
 """Update rules: ordinary Optax transformations that need jax and optax and nothing else."""
 
+from clipjax.optim import theory
 from clipjax.optim.accumulation import AccumulateState, accumulate_gradients
 from clipjax.optim.adaptive_norm_clipping import AdaptiveNormClipState, clip_by_adaptive_norm
 from clipjax.optim.averaging import AverageIteratesState, average_iterates, eval_params
@@ -99,6 +100,7 @@ __all__ = [
     "solve_learning_rate",
     "solve_momentum",
     "sstm_step_size",
+    "theory",
     "variance_stats",
     "with_restarts",
 ]
