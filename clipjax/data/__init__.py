@@ -10,6 +10,7 @@ from clipjax.data.sources import (
     default_data_dir,
     load,
     prepare,
+    splits,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "load",
     "pad_crop",
     "prepare",
+    "splits",
 ]

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipjax.data import sources
+from clipjax.data import records
 from clipjax.data.augment import compose, dihedral, flip, pad_crop
 from clipjax.data.pipeline import Pipeline, permutation, stream
 from clipjax.data.sources import load
@@ -172,7 +172,7 @@ def test_reading_from_disk_gives_what_memory_gives(data_dir, name, monkeypatch):
 
     source, kept = batches()
     assert source.fits_in_memory
-    monkeypatch.setattr(sources, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(records, "IN_MEMORY_BYTES", 0)
     source, read = batches()
     assert not source.fits_in_memory
     assert_same(kept, read)
