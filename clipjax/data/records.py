@@ -29,7 +29,7 @@ class UnreadableRecord(ValueError):
 def decode_image(encoded: bytes, channels: int) -> np.ndarray:
     """Decode a PNG or JPEG.
 
-    Colour pictures by OpenCV, the fastest decoder (results/input.txt): grey ones get three equal
+    Colour pictures by OpenCV, the fastest decoder (results/decoders.txt): grey ones get three equal
     channels, transparency is dropped, of 16 bits the upper 8 are kept. One channel by Pillow, as a
     mask must keep its class numbers (OpenCV turns palettes into colours). Directions in EXIF are
     not followed.
@@ -143,6 +143,32 @@ class Source:
             UnreadableRecord: If a record is damaged.
         """
         return self._decoded
+
+    def describe(self, index: int) -> str:
+        """Return how messages name a record: data set, split, number and, where known, its id."""
+        record = self._raw(index)
+        name = next((_text(record[key]) for key in ("id", "file_name") if key in record), "")
+        named = f" ({name!r})" if name else ""
+        return f"data set {self.name!r}, split {self.split!r}, record {index}{named}"
+
+    @functools.cached_property
+    def sizes(self) -> np.ndarray:
+        """Height and width of each record's `image`, int (records, 2), from the heads of the files.
+
+        Raises:
+            UnreadableRecord: If a record is damaged.
+        """
+        from PIL import Image
+
+        key = self.keys.get("image", "image")
+        found = []
+        for index in range(len(self)):
+            try:
+                with Image.open(io.BytesIO(self._raw(index)[key])) as image:
+                    found.append((image.height, image.width))
+            except OSError as error:
+                raise self._unreadable(index, "", error) from error
+        return np.array(found, int).reshape(-1, 2)
 
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return the records of these numbers, stacked by key.
