@@ -4,6 +4,9 @@ On the device: counts (int32, so that they are exact beyond the 2^24 of float32)
 values. On the host: the metric from the counts, in float64.
 """
 
+import functools
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -188,6 +191,10 @@ def inner_mean(values: jax.Array, sizes: jax.Array, margin: int) -> jax.Array:
     return total / jnp.sum(counts, axis=(1, 2), dtype=jnp.float32)
 
 
+def _total(terms: Iterable[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, terms)
+
+
 SSIM_WINDOW = 11
 """Side of the window of `structural_similarity_map`."""
 
@@ -224,8 +231,8 @@ def structural_similarity_map(a: jax.Array, b: jax.Array, data_range: float) -> 
 
     def blur(x: jax.Array) -> jax.Array:
         rows, columns = (n - SSIM_WINDOW + 1 for n in x.shape[1:])
-        x = sum(weight * x[:, i : i + rows] for i, weight in enumerate(window))
-        return sum(weight * x[:, :, i : i + columns] for i, weight in enumerate(window))
+        x = _total(weight * x[:, i : i + rows] for i, weight in enumerate(window))
+        return _total(weight * x[:, :, i : i + columns] for i, weight in enumerate(window))
 
     mean_a, mean_b = blur(a), blur(b)
     # Of the differences from a mean: squares of the values themselves would cancel more.

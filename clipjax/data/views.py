@@ -252,7 +252,8 @@ def _random_resized_crop(
 ) -> Record:
     _image_alone("random_resized_crop", record)
     image = record["image"]
-    top, left, rows, columns = _window(*image.shape[:2], area, ratio, uniforms)
+    height, width = image.shape[:2]
+    top, left, rows, columns = _window(height, width, area, ratio, uniforms)
     part = image[top : top + rows, left : left + columns]
     return {**record, "image": resize(part, size, size)}
 
