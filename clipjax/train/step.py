@@ -12,6 +12,7 @@ micro-batch's gradient, another applies the mean. (A `lax.scan` around a convolu
 gradient, at the cost of their norms: the metric `gradient_variance`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -102,7 +103,8 @@ class Program:
             return meshes.jit(fn, self.mesh, in_shardings, donate_argnums=donate)
 
         for name, fn in {
-            "init": self._with_pretrained(compiled(self._init, (whole, parts, whole))),
+            # The weights are an argument: as constants they would be compiled in.
+            "init": functools.partial(compiled(self._init, (whole, whole, parts)), self.pretrained),
             "train_step": compiled(self._train_step, (whole, parts, whole), (0,)),
             "accumulate": compiled(self._accumulate, (whole, whole, parts, whole, whole), (1,)),
             "apply_accumulated": compiled(self._apply_accumulated, (whole,) * 4, (0,)),
@@ -112,11 +114,7 @@ class Program:
         }.items():
             object.__setattr__(self, name, fn)
 
-    def _with_pretrained(self, init: Callable[..., TrainState]) -> Callable[..., TrainState]:
-        """Hand the weights over as an argument: as constants they would be compiled in."""
-        return lambda controls, batch: init(controls, batch, self.pretrained)
-
-    def _init(self, controls: Controls, batch: Batch, pretrained: Params | None) -> TrainState:
+    def _init(self, pretrained: Params | None, controls: Controls, batch: Batch) -> TrainState:
         key = jax.random.key(controls.seed)
         variables = self.model.init(key, self.task.inputs(batch)[:1], train=False)
         params = overlay(variables.pop("params"), pretrained or {})
