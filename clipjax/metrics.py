@@ -4,6 +4,9 @@ On the device: counts (int32, so that they are exact beyond the 2^24 of float32)
 values. On the host: the metric from the counts, in float64.
 """
 
+import functools
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -139,3 +142,104 @@ def peak_signal_to_noise_ratio(squared_errors: jax.Array, data_range: float) -> 
     """
     relative = jnp.maximum(squared_errors.astype(jnp.float32) / data_range**2, 1e-10)
     return -10.0 * jnp.log10(relative)
+
+
+def luma(images: jax.Array) -> jax.Array:
+    """Return the Y of Y'CbCr as MATLAB's `rgb2ycbcr` and super-resolution papers: BT.601.
+
+    Y = (16 + 65.481 R + 128.553 G + 24.966 B) / 255, for R, G, B in [0, 1].
+
+    Args:
+        images: (..., 3), float, in [0, 1].
+
+    Returns:
+        (...), float32, in [16 / 255, 235 / 255].
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> [round(255 * float(y), 2) for y in luma(jnp.array([[0.0] * 3, [1.0] * 3]))]
+        [16.0, 235.0]
+    """
+    weights = jnp.array([65.481, 128.553, 24.966], jnp.float32) / 255
+    # Elementwise: a product of matrices may round to bfloat16 on accelerators.
+    return jnp.sum(images.astype(jnp.float32) * weights, axis=-1) + 16 / 255
+
+
+def inner_mean(values: jax.Array, sizes: jax.Array, margin: int) -> jax.Array:
+    """Return the mean of each image over its real pixels, a border left out.
+
+    Args:
+        values: (batch, height, width).
+        sizes: (batch, 2), integer, the rows and columns from the top left that are real.
+        margin: pixels left out at each side of these.
+
+    Returns:
+        (batch,), float32; NaN for images of which nothing is left.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> inner_mean(jnp.arange(16.0).reshape(1, 4, 4), jnp.array([[4, 3]]), margin=1).tolist()
+        [7.0]
+    """
+
+    def inside(axis: int) -> jax.Array:
+        places = jnp.arange(values.shape[axis])
+        return (places >= margin) & (places < sizes[:, axis - 1, None] - margin)
+
+    counts = inside(1)[:, :, None] & inside(2)[:, None, :]
+    total = jnp.sum(jnp.where(counts, values, 0).astype(jnp.float32), axis=(1, 2))
+    return total / jnp.sum(counts, axis=(1, 2), dtype=jnp.float32)
+
+
+def _total(terms: Iterable[jax.Array]) -> jax.Array:
+    return functools.reduce(jnp.add, terms)
+
+
+SSIM_WINDOW = 11
+"""Side of the window of `structural_similarity_map`."""
+
+
+def structural_similarity_map(a: jax.Array, b: jax.Array, data_range: float) -> jax.Array:
+    """Return the structural similarity (SSIM) of two images around each pixel.
+
+        (2 mu_a mu_b + C1) (2 s_ab + C2) / ((mu_a^2 + mu_b^2 + C1) (s_a^2 + s_b^2 + C2))
+
+    Means, variances and covariance under a Gaussian window of 11 pixels and standard deviation
+    1.5; C1 = (0.01 L)^2, C2 = (0.03 L)^2. The window must lie inside: the result is smaller.
+
+    Wang, Bovik, Sheikh & Simoncelli 2004, "Image quality assessment: from error visibility to
+    structural similarity", eqs. 13 to 16.
+
+    Args:
+        a: (batch, height, width), one channel.
+        b: the same shape.
+        data_range: L, the difference of the largest and the smallest possible value.
+
+    Returns:
+        (batch, height - 10, width - 10), float32.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> image = jnp.linspace(0, 1, 144).reshape(1, 12, 12)
+        >>> structural_similarity_map(image, image, 1.0).round(3).tolist()
+        [[[1.0, 1.0], [1.0, 1.0]]]
+    """
+    offsets = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
+    window = np.exp(-(offsets**2) / (2 * 1.5**2))
+    window = (window / window.sum()).astype(np.float32)
+    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+
+    def blur(x: jax.Array) -> jax.Array:
+        rows, columns = (n - SSIM_WINDOW + 1 for n in x.shape[1:])
+        x = _total(weight * x[:, i : i + rows] for i, weight in enumerate(window))
+        return _total(weight * x[:, :, i : i + columns] for i, weight in enumerate(window))
+
+    mean_a, mean_b = blur(a), blur(b)
+    # Of the differences from a mean: squares of the values themselves would cancel more.
+    shift = jnp.mean(b, axis=(1, 2), keepdims=True)
+    var_a = blur((a - shift) ** 2) - (mean_a - shift) ** 2
+    var_b = blur((b - shift) ** 2) - (mean_b - shift) ** 2
+    covariance = blur((a - shift) * (b - shift)) - (mean_a - shift) * (mean_b - shift)
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    numerator = (2 * mean_a * mean_b + c1) * (2 * covariance + c2)
+    return numerator / ((mean_a**2 + mean_b**2 + c1) * (var_a + var_b + c2))

@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
 import clipjax
 from clipjax import data as datasets
 from clipjax import models, tasks
+from clipjax.models import pretrained
 from clipjax.optim.graduated import staged
 from clipjax.train.loop import Plan, Stage
 from clipjax.train.step import Controls, Program, controls
 from clipjax.typing import Task
-from experiments import config
+from experiments import config, inputs
 
 FACTORIES: dict[type, Callable[..., optax.GradientTransformationExtraArgs]] = {
     config.SGD: optax.sgd,
@@ -26,50 +28,65 @@ FACTORIES: dict[type, Callable[..., optax.GradientTransformationExtraArgs]] = {
     config.ClippedSSTM: clipjax.clipped_sstm,
 }
 
-AUGMENTATIONS: dict[str, Callable[[], datasets.Augment]] = {
-    "digits": lambda: datasets.pad_crop(1),
-    # Mirrored or turned digits are no digits; scenes are augmented by being composed.
-    "photos_x4": datasets.dihedral,
-}
-"""What is usual for a dataset; none for those not listed."""
-
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
 IMAGENET_MOMENTS: Moments = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of ImageNet's channels on the scale [0, 1], as torchvision's."""
 
-MOMENTS: dict[str, Moments] = {"digits": ((0.3056,), (0.376,))}
-"""Of datasets that are not photographs; a test compares them with the training images."""
+MOMENTS: dict[str, Moments] = {
+    "digits": ((0.3056,), (0.376,)),
+    "mnist": ((0.1307,), (0.3081,)),
+    "fashion_mnist": ((0.286,), (0.353,)),
+    "cifar100": ((0.507, 0.487, 0.441), (0.267, 0.256, 0.276)),
+}
+"""Of datasets unlike ImageNet; a test compares them with the training images."""
 
 Sources = tuple[datasets.Source, datasets.Source]
 """Training and held-out records."""
 
 
-def load_sources(dataset: str, data_dir: Path | None) -> Sources:
+def load_sources(
+    dataset: str,
+    data_dir: Path | None,
+    train_split: str = "train",
+    evaluation_split: str | None = None,
+) -> Sources:
     """Return a dataset's training and held-out records; embedded sets are prepared on first use."""
-    return datasets.load(dataset, "train", data_dir), datasets.load(dataset, "test", data_dir)
+    training = datasets.load(dataset, train_split, data_dir)
+    if evaluation_split is None:
+        evaluation_split = inputs.held_out(datasets.splits(dataset, data_dir), dataset)
+    return training, datasets.load(dataset, evaluation_split, data_dir)
 
 
 def make_data(run: config.Run, sources: Sources, mesh: Mesh) -> datasets.Pipeline:
     """Return the run's micro-batches; evaluation batches are rounded up to split over devices."""
-    augment = AUGMENTATIONS.get(run.dataset) if run.augment else None
     return datasets.Pipeline(
         *sources,
         batch_size=run.batch_size // run.accumulation,
         evaluation_batch_size=-(-run.evaluation_batch_size // mesh.size) * mesh.size,
-        augment=augment() if augment else None,
+        augment=inputs.augment(run, sources[0]),
         seed=run.seed,
+        views=inputs.views(run, sources[0]),
+        threads=run.input_threads,
+        workers=run.input_workers,
     )
 
 
-def make_task(run: config.Run, source: datasets.Source) -> Task:
-    """Return what is lost and measured; images are normalised by their dataset's moments."""
+def make_task(
+    run: config.Run, source: datasets.Source, weights: pretrained.Pretrained | None = None
+) -> Task:
+    """Return what is lost and measured.
+
+    Images are normalised as pretrained weights ask for, else by their dataset's moments.
+    """
     record = source[0]
     suited = "classification" if record.get("label", record["image"]).ndim == 0 else "segmentation"
     suited = "super_resolution" if "target" in record else suited
     if run.task != suited:
         raise ValueError(f"dataset {run.dataset!r} is made for {suited}, not for {run.task}")
     mean, std = MOMENTS.get(run.dataset, IMAGENET_MOMENTS)
+    if weights is not None:
+        mean, std = weights.mean, weights.std
     match run.task:
         case "classification":
             return tasks.Classification(source.num_classes, mean, std)
@@ -86,6 +103,7 @@ def make_model(run: config.Run, num_classes: int) -> Any:
         fields["num_outputs"] = num_classes
     elif not isinstance(run.model, config.SRResNet):
         fields["num_classes"] = num_classes
+    fields["dtype"] = jnp.dtype(run.model.dtype)
     return getattr(models, type(run.model).__name__)(**fields)
 
 
@@ -223,7 +241,9 @@ def program_key(run: config.Run, num_train: int) -> Any:
     stages = None
     if run.graduated is not None:
         stages = run.graduated, run.batch_size, run.accumulation, run.duration
-    return run.task, run.dataset, run.model, optimizer, run.schedule, steps, stages
+    data = run.dataset, run.train_split, run.evaluation_split
+    weights = run.pretrained, run.pretrained_require
+    return run.task, data, run.model, weights, optimizer, run.schedule, steps, stages
 
 
 def make_program(run: config.Run, sources: Sources, mesh: Mesh) -> Program:
@@ -236,14 +256,24 @@ def make_program(run: config.Run, sources: Sources, mesh: Mesh) -> Program:
         shape = stage_plan(run, len(sources[0])).learning_rate  # that of a first rate of 1
         optimizer = make_graduated_optimizer(run, len(sources[0]))
     averages = isinstance(run.optimizer, config.ClippedSSTM)
+    model = make_model(run, sources[0].num_classes)
+    weights = None if run.pretrained is None else pretrained.load_vgg16(run.pretrained)
     return Program(
-        model=make_model(run, sources[0].num_classes),
-        task=make_task(run, sources[0]),
+        model=model,
+        task=make_task(run, sources[0], weights),
         optimizer=optimizer,
         evaluation_params=clipjax.eval_params if averages else lambda _, params: params,
         step_metrics=make_step_metrics(run.optimizer, shape),
         mesh=mesh,
+        pretrained=None if weights is None else initial_params(run, model, weights),
     )
+
+
+def initial_params(run: config.Run, model: Any, weights: pretrained.Pretrained) -> dict[str, Any]:
+    """Return the part of the model's parameters that pretrained weights stand for."""
+    image = jnp.zeros((1, 64, 64, 3))
+    shapes = jax.eval_shape(lambda key: model.init(key, image, train=False), jax.random.key(0))
+    return pretrained.fit(weights, shapes["params"], run.pretrained_require)
 
 
 def make_controls(run: config.Run) -> Controls:

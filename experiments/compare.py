@@ -128,15 +128,17 @@ class CompareCommand(Command):
 
     config: Path = Path("configs/demo.py")
     """A file that yields a Grid."""
+    small: bool = False
+    """The file's small form: embedded data and narrow networks, minutes on a CPU."""
     only: tuple[str, ...] = ()
     """Words; runs whose key (task/method) contains one of them."""
     seeds: tuple[int, ...] = ()
     """Instead of the grid's."""
 
 
-def load_grid(path: Path) -> configs.Grid:
+def load_grid(path: Path, *, small: bool = False) -> configs.Grid:
     """Return the grid of a config file; ValueError where it yields one run."""
-    grid = configs.load(path)
+    grid = configs.load(path, small=small)
     if not isinstance(grid, configs.Grid):
         raise ValueError(f"{path} is one run; run it with python -m experiments.train")
     return grid
@@ -145,7 +147,7 @@ def load_grid(path: Path) -> configs.Grid:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a grid from the command line."""
     command = parse(CompareCommand, arguments)
-    grid = select(load_grid(command.config), command.only)
+    grid = select(load_grid(command.config, small=command.small), command.only)
     if command.seeds:
         grid = dataclasses.replace(grid, seeds=command.seeds)
     start_jax(command)

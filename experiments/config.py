@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
+Dtype: TypeAlias = Literal["float32", "bfloat16"]
+"""What a network computes in; parameters, statistics, outputs and iterates stay float32."""
+
 ClipKind: TypeAlias = Literal["global_norm", "tensor_norm", "value"]
 
 
@@ -132,6 +135,7 @@ class MLP:
     """A multi-layer perceptron on flattened images; for tests."""
 
     hidden: tuple[int, ...] = (64,)
+    dtype: Dtype = "float32"
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,7 @@ class ResNet18:
     stem: Literal["imagenet", "small"] = "imagenet"
     stage_sizes: tuple[int, ...] = (2, 2, 2, 2)
     zero_init_last_bn: bool = False
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
         _positive(self, "width")
@@ -158,6 +163,7 @@ class FCN32s:
     block_sizes: tuple[int, ...] = (2, 2, 3, 3, 3)
     dropout: float = 0.5
     batch_norm: bool = False
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
         _positive(self, "width", "fc_width", "fc_kernel", "pool_stages")
@@ -172,6 +178,7 @@ class SRResNet:
     channels: int = 64
     kernel_size: int = 9
     global_skip: Literal["bicubic"] | None = None
+    dtype: Dtype = "float32"
 
     def __post_init__(self):
         _positive(self, "scale", "num_blocks", "channels")
@@ -284,6 +291,15 @@ class Run:
     """Growing batches and a falling learning rate, in stages; instead of a `schedule`."""
     augment: bool = True
     """Augment the training images as usual for the task."""
+    crop: int | None = None
+    """Side of the training crops where pictures differ in size; None takes the task's usual one."""
+    train_split: str = "train"
+    evaluation_split: str | None = None
+    """None takes the first there is of test, validation, val."""
+    pretrained: str | None = None
+    """A file with ImageNet weights of VGG-16 to start from (npz, safetensors, h5)."""
+    pretrained_require: Literal["trunk", "all"] = "trunk"
+    """'trunk' lets fc6 and fc7 start at random where the file has none or they do not fit."""
     seed: int = 0
     """Initial parameters, order of the data, augmentation and dropout are functions of it."""
 
@@ -298,6 +314,11 @@ class Run:
     samples: int = 6
     """Evaluation examples whose predictions are kept for pictures."""
 
+    # How input is made ahead, for pictures that are not kept in memory; it does not change them
+    input_threads: int = 2
+    input_workers: int = 0
+    """Processes that make batches; 0 leaves it to the threads."""
+
     def __post_init__(self):
         tasks = ("classification", "segmentation", "super_resolution")
         if self.task not in tasks:
@@ -309,7 +330,14 @@ class Run:
                 names = [kind.__name__ for kind in typing.get_args(kinds)]
                 raise ValueError(f"{name} {given!r}; {nearest(given, names)}")
         _positive(self, "batch_size", "accumulation", "log_every", "evaluation_batch_size")
-        _positive(self, "calibration_batches")
+        _positive(self, "calibration_batches", "crop", "input_threads")
+        if self.input_workers < 0:
+            raise ValueError(f"input_workers is {self.input_workers}; expected 0 or more")
+        if self.pretrained is not None and not isinstance(self.model, FCN32s):
+            raise ValueError(
+                f"pretrained weights are VGG-16's, for FCN32s; the model is "
+                f"{type(self.model).__name__}"
+            )
         if self.batch_size % self.accumulation:
             raise ValueError(
                 f"a batch_size of {self.batch_size} does not split into {self.accumulation} "
@@ -362,8 +390,8 @@ _TYPES: dict[str, type] = {
 }
 
 
-def load(path: str | Path) -> Run | Grid:
-    """Return the `config` that a Python file yields.
+def load(path: str | Path, *, small: bool = False) -> Run | Grid:
+    """Return the `config` that a Python file yields, or its `small` form.
 
     Raises:
         FileNotFoundError: no such file, with the nearest name beside it.
@@ -374,7 +402,7 @@ def load(path: str | Path) -> Run | Grid:
         names = [str(p) for p in path.parent.glob("*.py") if p.name != "__init__.py"]
         raise FileNotFoundError(f"no config file {path}; {nearest(str(path), names)}")
     try:
-        config = runpy.run_path(str(path)).get("config")
+        yielded = runpy.run_path(str(path))
     except TypeError as error:
         raise _unknown_field(error) or error from error
     except (ImportError, AttributeError) as error:
@@ -383,6 +411,9 @@ def load(path: str | Path) -> Run | Grid:
             names = {**_TYPES, "Grid": Grid}
             raise ValueError(f"{path}: {error}; {nearest(missing[1], names)}") from error
         raise
+    config = yielded.get("small" if small else "config")
+    if small and config is None:
+        raise ValueError(f"{path} has no small form: leave --small out")
     if not isinstance(config, Run | Grid):
         raise ValueError(f"{path} yields config = {config!r}; expected a Run or a Grid")
     return config

@@ -34,7 +34,7 @@ def evaluate_run(workdir: Path, bench: Workbench) -> dict[str, float]:
     """
     run = configs.read(workdir / "config.json")
     program = bench.program(run)
-    data = build.make_data(run, bench.sources(run.dataset), bench.mesh)
+    data = build.make_data(run, bench.sources(run), bench.mesh)
     example = meshes.place(next(data.calibration(1, **meshes.process())), bench.mesh)
     abstract = jax.eval_shape(program.init, build.make_controls(run), example)
     position = Position(data_seed=run.seed, batch_size=run.batch_size)

@@ -43,6 +43,8 @@ FREE_TO_CHANGE = (
     "checkpoint_every",
     "evaluation_batch_size",
     "samples",
+    "input_threads",
+    "input_workers",
 )
 """Fields that a resumed run may change: they leave the trajectory as it is."""
 
@@ -53,18 +55,20 @@ class Workbench:
     def __init__(self, data_dir: Path | None = None):
         self.mesh = meshes.make_mesh()
         self._data_dir = data_dir
-        self._sources: dict[str, build.Sources] = {}
+        self._sources: dict[Any, build.Sources] = {}
         self._programs: dict[Any, Program] = {}
 
-    def sources(self, dataset: str) -> build.Sources:
-        """Return a dataset's records, loaded once."""
-        if dataset not in self._sources:
-            self._sources[dataset] = build.load_sources(dataset, self._data_dir)
-        return self._sources[dataset]
+    def sources(self, run: configs.Run) -> build.Sources:
+        """Return the records of a run's splits, loaded once."""
+        key = run.dataset, run.train_split, run.evaluation_split
+        if key not in self._sources:
+            dataset, *splits = key
+            self._sources[key] = build.load_sources(dataset, self._data_dir, *splits)
+        return self._sources[key]
 
     def program(self, run: configs.Run) -> Program:
         """Return a run's compiled functions, shared by runs that differ in seed and rates alone."""
-        sources = self.sources(run.dataset)
+        sources = self.sources(run)
         key = build.program_key(run, len(sources[0]))
         if key not in self._programs:
             self._programs[key] = build.make_program(run, sources, self.mesh)
@@ -131,7 +135,7 @@ def run_one(
         check_resumable(configs.read(workdir / "config.json"), run, workdir)
     elif (workdir / "checkpoints").exists():
         raise ValueError(f"{workdir} has checkpoints but no config.json: use another --workdir")
-    data = build.make_data(run, bench.sources(run.dataset), bench.mesh)
+    data = build.make_data(run, bench.sources(run), bench.mesh)
     program, plan = bench.program(run), build.plan(run, data.num_train)
     meshes.check_divisible(data.batch_size, bench.mesh)
     if jax.process_index() == 0:
@@ -270,6 +274,8 @@ class TrainCommand(Command):
 
     config: Path = Path("configs/smoke.py")
     """A file that yields a Run."""
+    small: bool = False
+    """The file's small form: embedded data and a narrow network, minutes on a CPU."""
     run: Annotated[configs.Run, tyro.conf.arg(name="")] = tyro.MISSING
     """The run, flag by flag; defaults are the file's."""
 
@@ -288,8 +294,10 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
     """Return the command line of this script: the config file with the flags applied."""
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path, default=TrainCommand.config)
-    path = first.parse_known_args(arguments)[0].config
-    run = configs.load(path)
+    first.add_argument("--small", action="store_true")
+    known = first.parse_known_args(arguments)[0]
+    path = known.config
+    run = configs.load(path, small=known.small)
     if not isinstance(run, configs.Run):
         raise ValueError(f"{path} is a grid; run it with python -m experiments.compare")
     return parse(TrainCommand, arguments, config=path, run=run)

@@ -104,3 +104,39 @@ def test_psnr_is_capped_and_keeps_nan():
     values = metrics.peak_signal_to_noise_ratio(jnp.array([0.0, jnp.nan]), 255.0)
     assert float(values[0]) == pytest.approx(100.0, rel=1e-6)
     assert np.isnan(values[1])
+
+
+def test_structural_similarity_equals_scikit_image():
+    rng = np.random.default_rng(0)
+    a = rng.uniform(size=(2, 15, 21)) + 3.0  # an offset, where differences of squares cancel
+    b = a + np.array([0.01, 0.5])[:, None, None] * rng.normal(size=a.shape)
+    found = metrics.structural_similarity_map(jnp.float32(a), jnp.float32(b), 1.0)
+    assert found.shape == (2, 5, 11)
+    for i in range(2):
+        _, full = skimage.metrics.structural_similarity(
+            a[i],
+            b[i],
+            data_range=1.0,
+            gaussian_weights=True,
+            sigma=1.5,
+            use_sample_covariance=False,
+            full=True,
+        )
+        np.testing.assert_allclose(found[i], full[5:-5, 5:-5], atol=2e-3)
+
+
+def test_luma_is_that_of_matlab():
+    # Full red, green and blue: 16 + 65.481, 16 + 128.553, 16 + 24.966.
+    values = 255 * metrics.luma(jnp.eye(3))
+    np.testing.assert_allclose(values, [81.481, 144.553, 40.966], rtol=1e-6)
+
+
+def test_inner_mean_is_that_of_the_real_pixels():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(3, 8, 9)).astype(np.float32)
+    sizes = np.array([(8, 9), (5, 7), (3, 9)])
+    expected = [values[i, 2 : h - 2, 2 : w - 2].mean() for i, (h, w) in enumerate(sizes[:2])]
+    values[1, 5:] = np.nan
+    found = metrics.inner_mean(jnp.asarray(values), jnp.asarray(sizes), margin=2)
+    np.testing.assert_allclose(found[:2], expected, rtol=1e-5)
+    assert np.isnan(found[2])

@@ -2,7 +2,7 @@
 
 from clipjax.data.augment import Augment, aligned_crop, compose, dihedral, flip, pad_crop
 from clipjax.data.builders.photographs import credits
-from clipjax.data.pipeline import Pipeline
+from clipjax.data.pipeline import Pipeline, Views
 from clipjax.data.sources import (
     DatasetNotPrepared,
     Source,
@@ -10,6 +10,15 @@ from clipjax.data.sources import (
     default_data_dir,
     load,
     prepare,
+    splits,
+)
+from clipjax.data.views import (
+    View,
+    center_crop,
+    random_crop,
+    random_resized_crop,
+    random_scale_crop,
+    resize_center_crop,
 )
 
 __all__ = [
@@ -18,7 +27,10 @@ __all__ = [
     "Pipeline",
     "Source",
     "UnreadableRecord",
+    "View",
+    "Views",
     "aligned_crop",
+    "center_crop",
     "compose",
     "credits",
     "default_data_dir",
@@ -27,4 +39,9 @@ __all__ = [
     "load",
     "pad_crop",
     "prepare",
+    "random_crop",
+    "random_resized_crop",
+    "random_scale_crop",
+    "resize_center_crop",
+    "splits",
 ]

@@ -152,7 +152,7 @@ def _picture_keys(batch: HostBatch) -> list[str]:
     return [key for key in ("image", "label", "target") if key in batch and batch[key].ndim >= 3]
 
 
-def _offsets(uniforms: np.ndarray, choices: int | np.ndarray) -> np.ndarray:
+def offsets(uniforms: np.ndarray | float, choices: int | np.ndarray) -> np.ndarray:
     """Return integers uniform on 0, ..., choices - 1; u < 1 in float64 never rounds to choices."""
     return np.floor(uniforms * choices).astype(np.intp)
 
@@ -176,7 +176,7 @@ def _flip(batch: HostBatch, uniforms: np.ndarray) -> HostBatch:
 
 def _dihedral(batch: HostBatch, uniforms: np.ndarray) -> HostBatch:
     result = _flip(batch, uniforms[:, :1])
-    quarter_turns = _offsets(uniforms[:, 1], 4)
+    quarter_turns = offsets(uniforms[:, 1], 4)
     for key in _picture_keys(batch):
         pictures = result[key]
         if pictures.shape[1] != pictures.shape[2]:
@@ -198,7 +198,7 @@ def _pad_crop(padding: int, batch: HostBatch, uniforms: np.ndarray) -> HostBatch
     image = batch["image"]
     sides = (padding, padding)
     padded = np.pad(image, ((0, 0), sides, sides, *[(0, 0)] * (image.ndim - 3)))
-    rows, columns = _offsets(uniforms, 2 * padding + 1).T
+    rows, columns = offsets(uniforms, 2 * padding + 1).T
     return {**batch, "image": crop(padded, rows, columns, image.shape[1:3])}
 
 
@@ -206,7 +206,7 @@ def _aligned_crop(size: int, batch: HostBatch, uniforms: np.ndarray) -> HostBatc
     height, width = batch["image"].shape[1:3]
     if size > min(height, width):
         raise ValueError(f"a crop of {size} pixels does not fit into pictures {height} x {width}")
-    rows, columns = _offsets(uniforms, np.array([height, width]) - size + 1).T
+    rows, columns = offsets(uniforms, np.array([height, width]) - size + 1).T
     result = dict(batch)
     for key in _picture_keys(batch):
         scale, remainder = divmod(batch[key].shape[1], height)

@@ -8,17 +8,22 @@ numbers for the whole global batch, from (seed, step). A process of several take
 on the number of processes nor on where training was resumed: the step is the position.
 
 Grain carries the batches: its source is the function above (item i is batch i) and it makes a
-few batches ahead in a thread.
+few batches ahead, in threads or in processes of their own.
+
+Where pictures differ in size, `Views` say what is cut out of each; evaluation may take them whole:
+examples whose sizes round up to the same multiples are batched together, padded to these.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable, Generator
+from typing import Any
 
 import numpy as np
 
 from clipjax.data.augment import Augment, HostBatch
-from clipjax.data.sources import Source
+from clipjax.data.records import Source, UnreadableRecord
+from clipjax.data.views import Record, View, pad_to
 
 ENDLESS = 2**62
 """The length of the training stream, in batches; larger than any run."""
@@ -78,12 +83,34 @@ def stream(seed: int, first: int, size: int, num_records: int) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
+class Views:
+    """What batches take of pictures that differ in size."""
+
+    train: View
+    """Of training pictures, with random numbers."""
+    calibrate: View
+    """Of the training pictures that BatchNorm's statistics are recomputed from; no numbers."""
+    evaluate: View | int
+    """Of evaluation pictures, no numbers; or a number that sides of whole ones are padded to a
+    multiple of: the fewer such sizes, the fewer compilations, the more pixels for nothing."""
+
+    def __post_init__(self) -> None:
+        for name in ("calibrate", "evaluate"):
+            view = getattr(self, name)
+            if isinstance(view, View) and view.num_draws:
+                raise ValueError(f"the view to {name} must not be random")
+        if isinstance(self.evaluate, int) and self.evaluate < 1:
+            raise ValueError(f"sides padded to multiples of {self.evaluate}; expected at least 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class Pipeline:
     """Training, evaluation and calibration batches; `clipjax.typing.Data` without JAX.
 
     Every batch is a dict of arrays whose leading axis is the example: `image` uint8, `label`
     int32, `target` uint8 (what the data set has of these) and `mask` float32, 1 for real
-    examples and 0 for padding.
+    examples and 0 for padding. Evaluation batches of whole pictures, and of those with targets,
+    have `size` int32 (batch, 2): the height and width of each image before padding.
 
     Examples:
         >>> from clipjax.data.augment import pad_crop
@@ -106,8 +133,23 @@ class Pipeline:
     # What happens to training batches, and what decides their order
     augment: Augment | None
     seed: int
+    views: Views | None = None
+    """Needed where pictures differ in size."""
+    # How batches are made ahead: neither changes them
+    threads: int = 2
+    workers: int = 0
+    """Processes; with none, threads make the batches. Not for splits that are kept in memory."""
 
     def __post_init__(self) -> None:
+        if self.threads < 1 or self.workers < 0:
+            raise ValueError(
+                f"threads is {self.threads}, workers {self.workers}; expected at least 1 and 0"
+            )
+        for source in (self.training, self.held_out):
+            if self.views is None and None in source.image_shape:
+                raise ValueError(
+                    f"pictures of {source.name!r} differ in size: say by views what is cut out"
+                )
         for field in ("batch_size", "evaluation_batch_size"):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
@@ -149,20 +191,22 @@ class Pipeline:
             raise ValueError(f"start must not be negative, got {start}")
         rows = _rows("batch_size", self.batch_size, process_index, process_count)
         make = functools.partial(self._training_batch, rows)
-        return _read_ahead(make, ENDLESS, start, self.training)
+        return self._read_ahead(make, ENDLESS, start, self.training)
 
     def evaluation(
         self, *, process_index: int = 0, process_count: int = 1
     ) -> Generator[HostBatch, None, None]:
-        """Yield each evaluation example once, in order, the last batch padded and masked.
+        """Yield each evaluation example once, the last batch padded and masked.
 
-        Every process yields equally many batches of equal shape. Arguments and errors as
+        In order; whole pictures by their padded size first, and the last batch of each size is
+        padded. Every process yields equally many batches of equal shape. Arguments and errors as
         in `train`, with `evaluation_batch_size`.
         """
         size = self.evaluation_batch_size
         rows = _rows("evaluation_batch_size", size, process_index, process_count)
-        make = functools.partial(self._evaluation_batch, rows)
-        return _read_ahead(make, -(-self.num_evaluation // size), 0, self.held_out)
+        batches = self._evaluation_batches
+        make = functools.partial(self._evaluation_batch, rows, batches)
+        return self._read_ahead(make, len(batches), 0, self.held_out)
 
     def calibration(
         self, num_batches: int, *, process_index: int = 0, process_count: int = 1
@@ -177,26 +221,78 @@ class Pipeline:
         rows = _rows("batch_size", self.batch_size, process_index, process_count)
         make = functools.partial(self._calibration_batch, rows)
         length = min(num_batches, self.num_train // self.batch_size)
-        return _read_ahead(make, length, 0, self.training)
+        return self._read_ahead(make, length, 0, self.training)
 
     def _training_batch(self, rows: slice, step: int) -> HostBatch:
         records = stream(self.seed, step * self.batch_size, self.batch_size, self.num_train)
-        batch = _batch(self.training, records[rows])
-        if self.augment is None:
-            return batch
-        shape = (self.batch_size, self.augment.num_draws)
-        return self.augment(batch, _generator(self.seed, _AUGMENT, step).random(shape)[rows])
+        view = self.views.train if self.views else None
+        cut, moved = (0 if part is None else part.num_draws for part in (view, self.augment))
+        uniforms = np.empty((self.batch_size, 0))
+        if cut + moved:
+            generator = _generator(self.seed, _AUGMENT, step)
+            uniforms = generator.random((self.batch_size, cut + moved))
+        uniforms = uniforms[rows]
+        batch = _batch(self.training, records[rows], view, uniforms[:, :cut])
+        return batch if self.augment is None else self.augment(batch, uniforms[:, cut:])
 
-    def _evaluation_batch(self, rows: slice, number: int) -> HostBatch:
-        size = self.evaluation_batch_size
-        records = np.arange(number * size, (number + 1) * size)[rows]
-        batch = _batch(self.held_out, np.minimum(records, self.num_evaluation - 1))
-        return {**batch, "mask": (records < self.num_evaluation).astype(np.float32)}
+    @functools.cached_property
+    def _evaluation_batches(self) -> list[tuple[np.ndarray, tuple[int, int] | None]]:
+        """The records of each batch, and the size of their pictures where they are padded."""
+        whole = self.views.evaluate if self.views else None
+        every, size = np.arange(self.num_evaluation), self.evaluation_batch_size
+        groups: list[tuple[np.ndarray, tuple[int, int] | None]] = [(every, None)]
+        if isinstance(whole, int):
+            padded = -(-self.held_out.sizes // whole) * whole
+            shapes, group = np.unique(padded, axis=0, return_inverse=True)
+            groups = [
+                (every[group.reshape(-1) == i], (int(height), int(width)))
+                for i, (height, width) in enumerate(shapes)
+            ]
+        return [
+            (records[first : first + size], shape)
+            for records, shape in groups
+            for first in range(0, len(records), size)
+        ]
+
+    def _evaluation_batch(
+        self,
+        rows: slice,
+        batches: list[tuple[np.ndarray, tuple[int, int] | None]],
+        number: int,
+    ) -> HostBatch:
+        records, shape = batches[number]
+        places = np.arange(self.evaluation_batch_size)[rows]
+        chosen = records[np.minimum(places, len(records) - 1)]
+        mask = (places < len(records)).astype(np.float32)
+        view: View | None = None
+        if shape is not None:
+            view = View(0, functools.partial(_padded, shape))
+        elif self.views and isinstance(self.views.evaluate, View):
+            view = self.views.evaluate
+        batch = _batch(self.held_out, chosen, view, np.empty((len(chosen), 0)))
+        if "target" in batch and "size" not in batch:
+            height_width = np.array(batch["image"].shape[1:3], np.int32)
+            batch["size"] = np.tile(height_width, (len(chosen), 1))
+        return {**batch, "mask": mask}
 
     def _calibration_batch(self, rows: slice, number: int) -> HostBatch:
         order = _generator(self.seed, _CALIBRATE, 0).permutation(self.num_train)
-        records = order[number * self.batch_size : (number + 1) * self.batch_size]
-        return _batch(self.training, records[rows])
+        records = order[number * self.batch_size : (number + 1) * self.batch_size][rows]
+        view = self.views.calibrate if self.views else None
+        return _batch(self.training, records, view, np.empty((len(records), 0)))
+
+    def _read_ahead(
+        self, make: Callable[[int], HostBatch], length: int, start: int, source: Source
+    ) -> Generator[HostBatch, None, None]:
+        if source.fits_in_memory:
+            source.in_memory()  # a damaged record is raised here, before anything else begins
+            return _iterate(_BatchSource(make, length), start, num_threads=1, workers=0)
+        return _iterate(_BatchSource(make, length), start, self.threads, self.workers)
+
+
+def _padded(shape: tuple[int, int], record: Record, uniforms: np.ndarray) -> Record:
+    del uniforms
+    return pad_to(record, *shape)
 
 
 def _rows(name: str, batch_size: int, process_index: int, process_count: int) -> slice:
@@ -210,46 +306,74 @@ def _rows(name: str, batch_size: int, process_index: int, process_count: int) ->
     return slice(process_index, None, process_count)
 
 
-def _batch(source: Source, records: np.ndarray) -> HostBatch:
-    batch = source.take(records)
+def _batch(
+    source: Source, records: np.ndarray, view: View | None, uniforms: np.ndarray
+) -> HostBatch:
+    if view is None:
+        batch = source.take(records)
+    else:
+        cut = [_cut(source, int(i), view, u) for i, u in zip(records, uniforms, strict=True)]
+        batch = {key: np.stack([record[key] for record in cut]) for key in cut[0]}
     if "label" in batch:
         batch["label"] = batch["label"].astype(np.int32)
     return {**batch, "mask": np.ones(len(records), np.float32)}
 
 
+def _cut(source: Source, index: int, view: View, uniforms: np.ndarray) -> Record:
+    record = source[index]
+    try:
+        return view(record, uniforms)
+    except ValueError as error:
+        raise UnreadableRecord(
+            f"{source.describe(index)}: {error}. Choose a smaller crop, or leave the picture out "
+            "when the data set is prepared"
+        ) from error
+
+
 @dataclasses.dataclass(frozen=True)
 class _BatchSource:
-    """What Grain reads: item i is batch i."""
+    """What Grain reads: item i is batch first + i."""
 
     make: Callable[[int], HostBatch]
     length: int
+    first: int = 0
 
     def __len__(self) -> int:
-        return self.length
+        return self.length - self.first
 
     def __getitem__(self, index: int) -> HostBatch:
-        return self.make(index)
-
-
-def _read_ahead(
-    make: Callable[[int], HostBatch], length: int, start: int, source: Source
-) -> Generator[HostBatch, None, None]:
-    if source.fits_in_memory:
-        source.in_memory()  # here, where a damaged record is raised before anything else begins
-    return _iterate(
-        _BatchSource(make, length), start, num_threads=1 if source.fits_in_memory else 2
-    )
+        return self.make(self.first + index)
 
 
 def _iterate(
-    batches: _BatchSource, start: int, num_threads: int
+    batches: _BatchSource, start: int, num_threads: int, workers: int
 ) -> Generator[HostBatch, None, None]:
     import grain
 
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=BATCHES_AHEAD)
-    iterator = iter(grain.MapDataset.source(batches).to_iter_dataset(options))
-    grain.experimental.set_next_index(iterator, start)
+    ahead = BATCHES_AHEAD if workers == 0 else 1
+    options = grain.ReadOptions(
+        num_threads=num_threads, prefetch_buffer_size=max(ahead, num_threads)
+    )
+    if workers == 0:
+        iterator = iter(grain.MapDataset.source(batches).to_iter_dataset(options))
+        grain.experimental.set_next_index(iterator, start)
+    else:
+        iterator = iter(_in_processes(batches, start, options, workers))
     try:
         yield from iterator
     finally:  # also when the generator is closed or collected: ends the threads
         iterator.close()
+
+
+def _in_processes(batches: _BatchSource, start: int, options: Any, workers: int) -> Any:
+    """Return the batches from `start` on, made by processes: number i by process i % workers."""
+    import grain
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():  # Grain hands absl's flags on to its processes
+        flags.FLAGS.mark_as_parsed()
+    rest = dataclasses.replace(batches, first=start)
+    processes = grain.MultiprocessingOptions(
+        num_workers=workers, per_worker_buffer_size=BATCHES_AHEAD
+    )
+    return grain.MapDataset.source(rest).to_iter_dataset(options).mp_prefetch(processes)

@@ -6,51 +6,73 @@ A data set is a TFDS builder of ours (`clipjax.data.builders`), prepared without
 
 `prepare` builds in a hidden folder beside it and renames the whole folder at the end, so a
 folder of that name is complete, whenever the builder was killed. `load` opens one split as a
-`Source`: records by number, each a dict of NumPy arrays with the keys
+`Source` (`clipjax.data.records`). What users of TensorFlow prepared with TFDS's own builders into
+DATA_DIR (`cifar100`, `imagenet2012`, `div2k/bicubic_x4`) is read as it is, ArrayRecord or TFRecord.
 
-    image   uint8 (height, width, channels)
-    label   int32 (), or the class of every pixel, uint8 (height, width)
-    target  uint8 (height, width, channels), the picture that super-resolution should give
-
-TFDS and Pillow are imported inside the functions: `import clipjax.data` costs nothing.
+TFDS, Pillow and OpenCV are imported inside the functions: `import clipjax.data` costs nothing.
 """
 
 import contextlib
-import dataclasses
 import difflib
 import fcntl
-import functools
 import importlib
 import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from clipjax.data.records import Source, UnreadableRecord, decode_image, how_to_prepare
+from clipjax.data.tfrecords import TfRecords
+
+__all__ = [
+    "BUILDERS",
+    "DatasetNotPrepared",
+    "Source",
+    "UnreadableRecord",
+    "decode_image",
+    "default_data_dir",
+    "load",
+    "prepare",
+    "splits",
+]
 
 BUILDERS: Mapping[str, str] = {
     "digits": "clipjax.data.builders.digits:Digits",
     "digit_scenes": "clipjax.data.builders.digit_scenes:DigitScenes",
     "photos_x4": "clipjax.data.builders.photos_x4:PhotosX4",
+    "imagenet100": "clipjax.data.builders.imagenet100:Imagenet100",
+    "voc2012_segmentation": "clipjax.data.builders.voc2012_segmentation:Voc2012Segmentation",
+    "div2k_x4": "clipjax.data.builders.div2k_x4:Div2kX4",
+    "cifar10": "clipjax.data.builders.cifar:Cifar10",
+    "cifar100": "clipjax.data.builders.cifar:Cifar100",
+    "mnist": "clipjax.data.builders.mnist:Mnist",
+    "fashion_mnist": "clipjax.data.builders.mnist:FashionMnist",
+    "tiny_imagenet": "clipjax.data.builders.tiny_imagenet:TinyImagenet",
+    "image_folder": "clipjax.data.builders.image_folder:ImageFolder",
+    "segmentation_folder": "clipjax.data.builders.segmentation_folder:SegmentationFolder",
+    "super_resolution_folder": (
+        "clipjax.data.builders.super_resolution_folder:SuperResolutionFolder"
+    ),
 }
 """Where the builder of each data set is: `module:class`."""
 
-IN_MEMORY_BYTES = 2**30
-"""A split that is no larger than this once decoded is decoded once and kept."""
+Progress = Callable[[Sequence[Any], str], Iterable[Any]]
 
-_BATCH_KEYS = ("image", "label", "target")
-_PILLOW_MODES = {1: "L", 3: "RGB"}
+NAMED = ("image_folder", "segmentation_folder", "super_resolution_folder")
+"""Data of the user's: of each there may be several, as `image_folder/flowers`."""
+
+OTHER_KEYS = ({"image": "lr", "target": "hr"},)
+"""What our keys are called in data sets that TFDS's own builders prepared (DIV2K)."""
+
+SKIPPED = "skipped.txt"
+"""The file in a prepared folder that lists what was left out as damaged."""
 
 
 class DatasetNotPrepared(FileNotFoundError):
     """The data set is not on disk, or not all of it; the message says how to prepare it."""
-
-
-class UnreadableRecord(ValueError):
-    """A record of a prepared data set cannot be read; the message names it."""
 
 
 def default_data_dir() -> Path:
@@ -69,159 +91,15 @@ def default_data_dir() -> Path:
     return Path(cache).expanduser().absolute() / "clipjax" / "data"
 
 
-def decode_image(encoded: bytes, channels: int) -> np.ndarray:
-    """Decode a PNG or JPEG.
-
-    Pillow, not OpenCV: a mask keeps its class numbers (OpenCV turns palettes into colours).
-
-    Args:
-        encoded: the bytes of the file.
-        channels: 1 (grey, or a mask) or 3 (RGB).
-
-    Returns:
-        uint8 (height, width, channels).
-
-    Raises:
-        ValueError: If the bytes are no picture, or one with other channels.
-
-    Examples:
-        >>> from io import BytesIO
-        >>> from PIL import Image
-        >>> file = BytesIO()
-        >>> Image.new("L", (3, 2), color=7).save(file, "PNG")
-        >>> decode_image(file.getvalue(), channels=1)[..., 0]
-        array([[7, 7, 7],
-               [7, 7, 7]], dtype=uint8)
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            mode, pixels = image.mode, np.array(image)
-    except (OSError, SyntaxError) as error:  # what Pillow raises on damaged files
-        raise ValueError(f"not a readable picture: {error}") from error
-    if mode != _PILLOW_MODES[channels]:
-        raise ValueError(
-            f"a picture of Pillow's mode {mode!r}, where {_PILLOW_MODES[channels]!r} was expected"
-        )
-    return pixels.reshape(*pixels.shape[:2], channels)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Source:
-    """One split of a prepared data set, read by record number.
-
-    Examples:
-        >>> digits = load("digits", "test")
-        >>> len(digits), digits.num_classes, digits.image_shape
-        (360, 10, (8, 8, 1))
-        >>> {key: value.shape for key, value in digits[0].items()}
-        {'image': (8, 8, 1), 'label': ()}
-    """
-
-    name: str
-    split: str
-    num_classes: int
-    """Classes of an example or of a pixel; 0 where there are none (super-resolution)."""
-    image_shape: tuple[int | None, int | None, int]
-    """Height, width, channels; None where pictures differ in size."""
-    directory: Path
-    records: Sequence[Mapping[str, Any]] = dataclasses.field(repr=False)
-    """The records with their pictures still encoded, as TFDS reads them."""
-    picture_shapes: Mapping[str, tuple[int | None, int | None, int]] = dataclasses.field(repr=False)
-    """The shape of each key that is an encoded picture."""
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        if not 0 <= index < len(self):
-            raise IndexError(f"{self}: record {index} of {len(self)}")
-        return self._read([index])[0]
-
-    @property
-    def fits_in_memory(self) -> bool:
-        """Whether the decoded split is at most `IN_MEMORY_BYTES`."""
-        pixels = 0
-        for height, width, channels in self.picture_shapes.values():
-            if height is None or width is None:
-                return False
-            pixels += height * width * channels
-        return len(self) * pixels <= IN_MEMORY_BYTES
-
-    def in_memory(self) -> dict[str, np.ndarray]:
-        """Return all records, decoded on the first call, stacked by key; not to be written to.
-
-        Returns:
-            Arrays whose leading axis is the record.
-
-        Raises:
-            UnreadableRecord: If a record is damaged.
-        """
-        return self._decoded
-
-    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the records of these numbers, stacked by key.
-
-        Args:
-            indices: int (batch,), each in [0, len(self)).
-
-        Returns:
-            New arrays whose leading axis is `indices`.
-        """
-        if self.fits_in_memory:
-            return {key: value[indices] for key, value in self._decoded.items()}
-        return self._stack(self._read([int(i) for i in indices]))
-
-    @functools.cached_property
-    def _decoded(self) -> dict[str, np.ndarray]:
-        arrays = self._stack(self._read(range(len(self))))
-        for array in arrays.values():
-            array.flags.writeable = False
-        return arrays
-
-    def _stack(self, records: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-        return {key: np.stack([record[key] for record in records]) for key in records[0]}
-
-    def _read(self, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
-        return [self._decode(index, self._raw(index)) for index in indices]
-
-    def _raw(self, index: int) -> Mapping[str, Any]:
-        try:
-            return self.records[index]
-        except (OSError, RuntimeError, ValueError) as error:  # ArrayRecord's and protobuf's
-            raise self._unreadable(index, "", error) from error
-
-    def _decode(self, index: int, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        decoded = {}
-        for key in _BATCH_KEYS:
-            if key not in record:
-                continue
-            if key not in self.picture_shapes:
-                decoded[key] = np.int32(record[key])
-                continue
-            shape = self.picture_shapes[key]
-            try:
-                picture = decode_image(record[key], shape[-1])
-                if any(
-                    want not in (None, got) for want, got in zip(shape, picture.shape, strict=True)
-                ):
-                    raise ValueError(f"a picture of shape {picture.shape}, expected {shape}")
-            except ValueError as error:
-                name = _text(record.get("id", b""))
-                raise self._unreadable(index, f" ({key!r} of {name!r})", error) from error
-            decoded[key] = picture[..., 0] if key == "label" else picture
-        return decoded
-
-    def _unreadable(self, index: int, where: str, error: Exception) -> UnreadableRecord:
-        return UnreadableRecord(
-            f"data set {self.name!r}, split {self.split!r}, record {index} of {len(self)}{where}: "
-            f"{error}. The files are damaged: delete {self.directory} and prepare it again "
-            f"({_how_to_prepare(self.name)})"
-        )
-
-
-def prepare(name: str, data_dir: str | Path | None = None) -> Path:
+def prepare(
+    name: str,
+    data_dir: str | Path | None = None,
+    *,
+    raw_dir: str | Path | None = None,
+    skip_damaged: bool = False,
+    verify: bool = True,
+    progress: Progress | None = None,
+) -> Path:
     """Build a data set into ArrayRecord, unless it is there already.
 
     Building happens in a hidden folder of `data_dir` under a lock and ends with one rename:
@@ -229,14 +107,20 @@ def prepare(name: str, data_dir: str | Path | None = None) -> Path:
     the same set, one builds and the other waits.
 
     Args:
-        name: one of `BUILDERS`.
+        name: one of `BUILDERS`; those of `NAMED` may have a name of yours behind a slash.
         data_dir: where prepared data sets are; `default_data_dir()` if None.
+        raw_dir: where the raw data is; None for data that is embedded or can be downloaded.
+        skip_damaged: leave out examples that cannot be used, in place of stopping at the first.
+        verify: compare known archives with their published SHA-256.
+        progress: (items, what is done with them) -> the same items; shows how far it is.
 
     Returns:
-        The folder with the ArrayRecord files.
+        The folder with the ArrayRecord files, and with skipped.txt if examples were left out.
 
     Raises:
-        ValueError: If there is no such data set; the nearest name is given.
+        ValueError: If there is no such data set (the nearest name is given), or raw data is not
+            what it should be; the message names the file.
+        FileNotFoundError: If a raw file is missing; the message says which one to put where.
         ImportError: If the package that carries the raw data is missing.
     """
     builder_class = _builder_class(name)
@@ -245,23 +129,56 @@ def prepare(name: str, data_dir: str | Path | None = None) -> Path:
     if not _missing_files(final):
         return final
     root.mkdir(parents=True, exist_ok=True)
-    with _lock(root / f".{name}.lock"):
+    stem = name.replace("/", "-")
+    with _lock(root / f".{stem}.lock"):
         if not _missing_files(final):
             return final
-        for leftover in root.glob(f".{name}-*.preparing"):  # of a process that was killed
+        for leftover in root.glob(f".{stem}-*.preparing"):  # of a process that was killed
             shutil.rmtree(leftover)
-        staging = Path(tempfile.mkdtemp(prefix=f".{name}-", suffix=".preparing", dir=root))
+        staging = Path(tempfile.mkdtemp(prefix=f".{stem}-", suffix=".preparing", dir=root))
         try:
-            builder = builder_class(data_dir=staging, file_format="array_record")
-            with _quiet():
-                builder.download_and_prepare()
-            final.parent.mkdir(exist_ok=True)
+            options: dict[str, Any] = {}
+            if not builder_class.EMBEDDED:
+                options = _raw_options(raw_dir, skip_damaged, verify, progress)
+            downloading = raw_dir is None and getattr(builder_class, "PUBLIC", False)
+            downloads = root if downloading else staging
+            built = _build(builder_class, staging, downloads / "downloads", options)
+            final.parent.mkdir(parents=True, exist_ok=True)
             if final.exists():  # some of its files were deleted
                 final.rename(staging / "incomplete")
-            Path(builder.data_dir).rename(final)
+            built.rename(final)
         finally:
             shutil.rmtree(staging)
     return final
+
+
+def _raw_options(
+    raw_dir: str | Path | None, skip_damaged: bool, verify: bool, progress: Progress | None
+) -> dict[str, Any]:
+    from clipjax.data.builders.raw import Raw
+
+    directory = None if raw_dir is None else Path(raw_dir).expanduser().absolute()
+    shown = {} if progress is None else {"progress": progress}
+    return {"raw": Raw(directory, skip_damaged, verify, **shown)}
+
+
+def _build(builder_class: Any, staging: Path, downloads: Path, options: Mapping[str, Any]) -> Path:
+    """Build into a staging folder; return the folder of the files in it."""
+    import tensorflow_datasets as tfds
+
+    with contextlib.ExitStack() as stack:
+        builder = builder_class(data_dir=staging, file_format="array_record", **options)
+        if hasattr(builder, "close"):
+            stack.callback(builder.close)
+        with _quiet():
+            builder.download_and_prepare(
+                download_dir=downloads,
+                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
+            )
+    built = Path(builder.data_dir)
+    if skipped := getattr(builder, "skipped", []):
+        (built / SKIPPED).write_text("".join(f"{line}\n" for line in skipped), encoding="utf-8")
+    return built
 
 
 def load(name: str, split: str, data_dir: str | Path | None = None) -> Source:
@@ -270,7 +187,7 @@ def load(name: str, split: str, data_dir: str | Path | None = None) -> Source:
     Data sets that are embedded in installed packages are prepared on first use, in seconds.
 
     Args:
-        name: one of `BUILDERS`.
+        name: one of `BUILDERS`, or the folder of a data set that TFDS's own builders prepared.
         split: "train", "test", or a part of one in TFDS's notation ("train[:80%]").
         data_dir: where prepared data sets are; `default_data_dir()` if None.
 
@@ -286,16 +203,53 @@ def load(name: str, split: str, data_dir: str | Path | None = None) -> Source:
         >>> load("digits", "train")[0]["image"].dtype
         dtype('uint8')
     """
+    return _open(name, split, _directory(name, data_dir))
+
+
+def splits(name: str, data_dir: str | Path | None = None) -> dict[str, int]:
+    """Return the splits of a prepared data set and their lengths; arguments and errors as `load`.
+
+    Examples:
+        >>> splits("digits")
+        {'test': 360, 'train': 1437}
+    """
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(_directory(name, data_dir))
+    found = builder.info.splits
+    return {split: found[split].num_examples for split in sorted(found)}
+
+
+def _directory(name: str, data_dir: str | Path | None) -> Path:
+    """Return the folder of a prepared data set; embedded ones are prepared."""
+    root = _root(data_dir)
+    if name.partition("/")[0] not in BUILDERS:
+        if found := _prepared_by_others(root / name):
+            return found
+        _builder_class(name)  # names the nearest
     builder_class = _builder_class(name)
-    directory = _root(data_dir) / name / str(builder_class.VERSION)
+    directory = root / name / str(builder_class.VERSION)
     if missing := _missing_files(directory):
+        if not missing[0].parent.exists() and (found := _prepared_by_others(root / name)):
+            return found
         if not builder_class.EMBEDDED:
             raise DatasetNotPrepared(
                 f"data set {name!r} is not prepared: {missing[0]} is missing. "
-                f"Prepare it first: {_how_to_prepare(name)}"
+                f"Prepare it first: {how_to_prepare(name)}"
             )
         prepare(name, data_dir)
-    return _open(name, split, directory)
+    return directory
+
+
+def _prepared_by_others(folder: Path) -> Path | None:
+    """Return the newest version in a folder that holds a data set, whoever prepared it."""
+
+    def version(path: Path) -> tuple[int, ...]:
+        return tuple(map(int, path.name.split(".")))
+
+    found = [path.parent for path in folder.glob("[0-9]*.[0-9]*.[0-9]*/dataset_info.json")]
+    found = [path for path in found if all(part.isdigit() for part in path.name.split("."))]
+    return max(found, key=version, default=None)
 
 
 def _open(name: str, split: str, directory: Path) -> Source:
@@ -303,47 +257,65 @@ def _open(name: str, split: str, directory: Path) -> Source:
 
     builder: Any = tfds.builder_from_directory(directory)
     features: dict[str, Any] = dict(builder.info.features.items())
+    keys = next((k for k in OTHER_KEYS if set(k.values()) <= set(features)), {})
+    keys = {key: stored for key, stored in keys.items() if key not in features}
+    named = {**features, **{key: features[stored] for key, stored in keys.items()}}
+    if "image" not in named:
+        raise ValueError(f"{directory} holds no pictures; its records have {sorted(features)}")
     pictures: dict[str, Any] = {
-        key: feature
-        for key, feature in features.items()
-        if isinstance(feature, tfds.features.Image)
+        key: feature for key, feature in named.items() if isinstance(feature, tfds.features.Image)
     }
+    decoders = {keys.get(key, key): tfds.decode.SkipDecoding() for key in pictures}
     try:
-        records = builder.as_data_source(
-            split=split, decoders={key: tfds.decode.SkipDecoding() for key in pictures}
-        )
+        records = _records(builder, split, decoders)
     except (KeyError, ValueError) as error:
-        splits = sorted(builder.info.splits)
+        known = sorted(builder.info.splits)
+        if split.partition("[")[0] in known:
+            raise
         raise ValueError(
-            f"data set {name!r} has no split {split!r}{_nearest(split, splits)}; it has {splits}"
+            f"data set {name!r} has no split {split!r}{_nearest(split, known)}; it has {known}"
         ) from error
+    label = named.get("label")
     return Source(
         name=name,
         split=split,
-        num_classes=getattr(features.get("label"), "num_classes", 0),
-        image_shape=features["image"].shape,
+        num_classes=getattr(label, "num_classes", None) or 0,
+        image_shape=named["image"].shape,
         directory=directory,
         records=records,
         picture_shapes={key: feature.shape for key, feature in pictures.items()},
+        class_names=tuple(getattr(label, "names", None) or ()),
+        keys=keys,
     )
 
 
+def _records(builder: Any, split: str, decoders: dict[str, Any]) -> Sequence[Mapping[str, Any]]:
+    info = builder.info
+    if info.file_format is None or info.file_format.value != "tfrecord":
+        return builder.as_data_source(split=split, decoders=decoders)
+    parts = [(p.filename, p.skip, p.take) for p in info.splits[split].file_instructions]
+
+    def parse(record: bytes) -> Any:
+        return info.features.deserialize_example_np(record, decoders=decoders)
+
+    return TfRecords(parts, parse)
+
+
 def _builder_class(name: str) -> Any:
-    if name not in BUILDERS:
+    base, _, own = name.partition("/")
+    own_is_fine = base in NAMED and own.replace("_", "a").isalnum()
+    if base not in BUILDERS or ("/" in name and not own_is_fine):
         raise ValueError(
             f"there is no data set {name!r}{_nearest(name, BUILDERS)}; known are {sorted(BUILDERS)}"
+            f", and {', '.join(f'{kind}/NAME' for kind in NAMED)}"
         )
-    module, _, attribute = BUILDERS[name].partition(":")
+    module, _, attribute = BUILDERS[base].partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
 def _nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
     match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f" (did you mean {match[0]!r}?)" if match else ""
-
-
-def _how_to_prepare(name: str) -> str:
-    return f"clipjax.data.prepare({name!r}, data_dir)"
 
 
 def _root(data_dir: str | Path | None) -> Path:
@@ -372,10 +344,6 @@ def _lock(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide TFDS's progress bars, which are for sets that take longer than seconds."""
+    """Hide TFDS's own progress bars."""
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         yield
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

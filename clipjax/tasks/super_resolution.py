@@ -17,8 +17,15 @@ from clipjax.typing import Batch, Statistics
 class SuperResolution:
     """A batch has `image` uint8 (batch, h, w, c), `target` uint8 (batch, s h, s w, c), `mask`.
 
-    Inputs, targets and outputs are on the scale [0, data_range]. PSNR is that of each image, all
-    its pixels and channels, on outputs clipped to that range and not rounded; then the mean.
+    Inputs, targets and outputs are on the scale [0, data_range]. The metrics are means over images:
+
+    - `psnr`: all pixels and channels, on outputs clipped to that range and not rounded;
+    - `psnr_rgb`, `psnr_y`, `ssim_y`: as papers report them, on outputs rounded to 8 bits, without
+      the `scale` pixels at each border; Y is that of BT.601, SSIM's windows lie inside.
+
+    The latter are for evaluation: they need `size` int32 (batch, 2), which is how much of each
+    image is real (the rest is padding and counts nowhere). They are NaN for targets that are too
+    small for a border, or a border and a window of 11 pixels.
 
     Attributes:
         scale: s, the factor between image and target.
@@ -83,39 +90,81 @@ class SuperResolution:
 
         Args:
             outputs: (batch, s h, s w, c), on [0, data_range].
-            batch: with `image`, `target` and `mask`.
+            batch: with `image`, `target` and `mask`; in evaluation with `size`.
 
         Returns:
-            `examples`, and the sums over examples `loss`, `psnr` and `bicubic_psnr`.
+            `examples`, and sums over examples: `loss`, `psnr` and `bicubic_psnr`; with `size` and
+            colour also `psnr_rgb`, `psnr_y`, `ssim_y`, and these of bicubic interpolation.
         """
-        mask, targets = batch["mask"], self.targets(batch)
-
-        def psnr_sum(images: jax.Array) -> jax.Array:
-            errors = losses.squared_error(images, targets)
-            psnr = metrics.peak_signal_to_noise_ratio(errors, self.data_range)
-            return losses.masked_sum(psnr, mask)
-
-        return {
-            "examples": jnp.sum(mask > 0, dtype=jnp.int32),
-            "loss": losses.masked_sum(losses.squared_error(outputs, targets), mask),
-            "psnr": psnr_sum(jnp.clip(outputs, 0.0, self.data_range)),
-            "bicubic_psnr": psnr_sum(self.bicubic(batch)),
+        targets, bicubic = self.targets(batch), self.bicubic(batch)
+        clipped = jnp.clip(outputs, 0.0, self.data_range)
+        values = {
+            "loss": self._squared_error(outputs, targets, batch),
+            "psnr": self._psnr(self._squared_error(clipped, targets, batch)),
+            "bicubic_psnr": self._psnr(self._squared_error(bicubic, targets, batch)),
         }
+        if "size" in batch and targets.shape[-1] == 3:
+            values |= self._as_in_papers(clipped, targets, batch)
+            beside = self._as_in_papers(bicubic, targets, batch)
+            values |= {f"bicubic_{name}": value for name, value in beside.items()}
+        sums = {name: losses.masked_sum(value, batch["mask"]) for name, value in values.items()}
+        return {"examples": jnp.sum(batch["mask"] > 0, dtype=jnp.int32), **sums}
 
     def metrics(self, statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Return `loss`, `psnr` and `bicubic_psnr` (decibels), means over the examples."""
+        """Return the means over the examples: `loss`, decibels, and similarities in [-1, 1]."""
         examples = common.positive_count(statistics["examples"], "examples")
-        names = ("loss", "psnr", "bicubic_psnr")
+        names = [name for name in statistics if name != "examples"]
         return {name: float(np.float64(statistics[name]) / examples) for name in names}
 
+    def _squared_error(self, images: jax.Array, targets: jax.Array, batch: Batch) -> jax.Array:
+        if "size" not in batch:
+            return losses.squared_error(images, targets)
+        errors = jnp.mean(jnp.square(images.astype(jnp.float32) - targets), axis=-1)
+        return metrics.inner_mean(errors, self.scale * batch["size"], 0)
+
+    def _psnr(self, errors: jax.Array) -> jax.Array:
+        return metrics.peak_signal_to_noise_ratio(errors, self.data_range)
+
+    def _as_in_papers(
+        self, images: jax.Array, targets: jax.Array, batch: Batch
+    ) -> dict[str, jax.Array]:
+        """Return PSNR of colours and of Y, and SSIM of Y, of each image (see the class)."""
+        sizes = self.scale * batch["size"]
+        rounded = common.to_uint8(images, self.data_range).astype(jnp.float32) / 255
+        truth = targets / self.data_range
+        a, b = metrics.luma(rounded), metrics.luma(truth)
+
+        def psnr(errors: jax.Array) -> jax.Array:
+            return metrics.peak_signal_to_noise_ratio(
+                metrics.inner_mean(errors, sizes, self.scale), 1.0
+            )
+
+        found = {
+            "psnr_rgb": psnr(jnp.mean(jnp.square(rounded - truth), axis=-1)),
+            "psnr_y": psnr(jnp.square(a - b)),
+        }
+        if min(targets.shape[1:3]) < metrics.SSIM_WINDOW:
+            return found | {"ssim_y": jnp.full(len(targets), jnp.nan)}
+        similarity = metrics.structural_similarity_map(a, b, 1.0)
+        windows = sizes - metrics.SSIM_WINDOW + 1
+        return found | {"ssim_y": metrics.inner_mean(similarity, windows, self.scale)}
+
     def samples(self, outputs: jax.Array, batch: Batch) -> dict[str, np.ndarray]:
-        """Return `lr`, `bicubic`, `prediction` and `target`, all uint8."""
+        """Return `lr`, `bicubic`, `prediction` and `target`, all uint8.
+
+        Of padded images, the rectangle that is real in all of them.
+        """
+        height, width = batch["image"].shape[1:3]
+        if "size" in batch:
+            real = np.asarray(batch["size"])[np.asarray(batch["mask"]) > 0]
+            height, width = real.min(axis=0).tolist() if len(real) else (height, width)
+        large = slice(None), slice(self.scale * height), slice(self.scale * width)
         return common.real_examples(
             batch["mask"],
-            lr=batch["image"],
-            bicubic=common.to_uint8(self.bicubic(batch), self.data_range),
-            prediction=common.to_uint8(outputs, self.data_range),
-            target=batch["target"],
+            lr=batch["image"][:, :height, :width],
+            bicubic=common.to_uint8(self.bicubic(batch), self.data_range)[large],
+            prediction=common.to_uint8(outputs, self.data_range)[large],
+            target=batch["target"][large],
         )
 
     def _scaled(self, image: jax.Array) -> jax.Array:

@@ -12,6 +12,7 @@ micro-batch's gradient, another applies the mean. (A `lax.scan` around a convolu
 gradient, at the cost of their norms: the metric `gradient_variance`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -76,6 +77,8 @@ class Program:
         step_metrics: (opt_state after the step, rates, the step's number from 0) -> scalars to
             log, such as the share of clipped steps.
         mesh: the devices.
+        pretrained: a tree with some of the branches of the parameters, which start at these
+            values; None where all start at random.
     """
 
     model: Any
@@ -84,6 +87,7 @@ class Program:
     evaluation_params: EvaluationParamsFn
     step_metrics: StepMetricsFn
     mesh: Mesh
+    pretrained: Params | None = None
     init: Callable[[Controls, Batch], TrainState] = field(init=False)
     train_step: Callable[..., tuple[TrainState, dict[str, Any]]] = field(init=False)
     accumulate: Callable[..., tuple[dict[str, Any], Accumulator]] = field(init=False)
@@ -99,7 +103,8 @@ class Program:
             return meshes.jit(fn, self.mesh, in_shardings, donate_argnums=donate)
 
         for name, fn in {
-            "init": compiled(self._init, (whole, parts)),
+            # The weights are an argument: as constants they would be compiled in.
+            "init": functools.partial(compiled(self._init, (whole, whole, parts)), self.pretrained),
             "train_step": compiled(self._train_step, (whole, parts, whole), (0,)),
             "accumulate": compiled(self._accumulate, (whole, whole, parts, whole, whole), (1,)),
             "apply_accumulated": compiled(self._apply_accumulated, (whole,) * 4, (0,)),
@@ -109,10 +114,10 @@ class Program:
         }.items():
             object.__setattr__(self, name, fn)
 
-    def _init(self, controls: Controls, batch: Batch) -> TrainState:
+    def _init(self, pretrained: Params | None, controls: Controls, batch: Batch) -> TrainState:
         key = jax.random.key(controls.seed)
         variables = self.model.init(key, self.task.inputs(batch)[:1], train=False)
-        params = variables.pop("params")
+        params = overlay(variables.pop("params"), pretrained or {})
         return TrainState(
             jnp.zeros((), jnp.int32), params, self.optimizer(controls.rates).init(params), variables
         )
@@ -211,6 +216,30 @@ def gradient_variance(
     """
     m = micro_batches.astype(squares.dtype)
     return examples / m * (squares - m * jnp.square(mean_norm)) / (m - 1)
+
+
+def overlay(params: Params, given: Mapping[str, Any]) -> Params:
+    """Return the parameters with some branches replaced, in their own dtypes.
+
+    Examples:
+        >>> params = {"a": {"w": jnp.zeros(2), "b": jnp.zeros(1)}, "c": jnp.zeros(1)}
+        >>> overlay(params, {"a": {"w": jnp.ones(2)}})["a"]["w"].tolist()
+        [1.0, 1.0]
+
+    Raises:
+        ValueError: If there is no such branch, or it has another shape.
+    """
+    if unknown := set(given) - set(params):
+        raise ValueError(f"the parameters have no {sorted(unknown)}; they have {sorted(params)}")
+    result = dict(params)
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            result[name] = overlay(params[name], value)
+            continue
+        if value.shape != params[name].shape:
+            raise ValueError(f"{name} is {value.shape}, in the parameters {params[name].shape}")
+        result[name] = jnp.asarray(value, params[name].dtype)
+    return result
 
 
 def step(

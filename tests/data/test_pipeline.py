@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipjax.data import sources
+from clipjax.data import records
 from clipjax.data.augment import compose, dihedral, flip, pad_crop
 from clipjax.data.pipeline import Pipeline, permutation, stream
 from clipjax.data.sources import load
@@ -172,7 +172,7 @@ def test_reading_from_disk_gives_what_memory_gives(data_dir, name, monkeypatch):
 
     source, kept = batches()
     assert source.fits_in_memory
-    monkeypatch.setattr(sources, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(records, "IN_MEMORY_BYTES", 0)
     source, read = batches()
     assert not source.fits_in_memory
     assert_same(kept, read)
@@ -185,12 +185,16 @@ def test_batches_of_the_three_tasks(data_dir):
         "photos_x4": {"image": (4, 24, 24, 3), "target": (4, 96, 96, 3)},
     }
     dtypes = {"image": np.uint8, "label": np.int32, "target": np.uint8, "mask": np.float32}
+    dtypes["size"] = np.int32
     for name, expected in shapes.items():
         source = load(name, "test", data_dir)
         pipeline = Pipeline(source, source, 4, 4, None, seed=0)
         for iterator in (pipeline.train(0), pipeline.evaluation(), pipeline.calibration(1)):
             batch = first(iterator, 1)[0]
-            assert {k: v.shape for k, v in batch.items()} == {**expected, "mask": (4,)}
+            size = batch.get("size")  # of what is evaluated, where there are targets
+            evaluated = {"size": (4, 2)} if size is not None else {}
+            assert {k: v.shape for k, v in batch.items()} == {**expected, "mask": (4,), **evaluated}
+            assert size is None or size.tolist() == [[24, 24]] * 4
             assert {k: v.dtype for k, v in batch.items()} == {k: dtypes[k] for k in batch}
 
 

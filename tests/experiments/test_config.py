@@ -7,6 +7,7 @@ import pathlib
 import typing
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from experiments import build
@@ -43,7 +44,8 @@ def test_model_fields_are_module_attributes_with_the_same_defaults(kind):
 
     attributes = {f.name: f.default for f in dataclasses.fields(getattr(models, kind.__name__))}
     for f in dataclasses.fields(kind):
-        assert attributes[f.name] == f.default
+        ours = jnp.dtype(f.default) if f.name == "dtype" else f.default
+        assert ours == attributes[f.name]
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/[!_]*.py")), ids=lambda p: p.stem)

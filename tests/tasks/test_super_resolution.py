@@ -73,6 +73,92 @@ def test_metrics_over_padded_batches_are_those_of_the_whole_set(arrays, data_ran
     assert measured["bicubic_psnr"] == pytest.approx(psnr(map(bicubic, arrays["image"])), rel=1e-5)
 
 
+PAPERS = ("psnr_rgb", "psnr_y", "ssim_y")
+
+
+def as_in_papers(images, truth):
+    """The three metrics by scikit-image, on 8 bits, SCALE pixels of border left out."""
+    rounded = np.round(255 * np.clip(images, 0, 1)) / 255
+    inner = (slice(SCALE, -SCALE),) * 2
+    a, b = truth[inner], rounded[inner]
+    weights = np.array([65.481, 128.553, 24.966])
+    luma_a, luma_b = ((16 + x @ weights) / 255 for x in (a, b))
+    ssim = skimage.metrics.structural_similarity(
+        luma_a,
+        luma_b,
+        data_range=1.0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+    )
+    psnr = skimage.metrics.peak_signal_noise_ratio
+    return psnr(a, b, data_range=1.0), psnr(luma_a, luma_b, data_range=1.0), ssim
+
+
+@pytest.mark.parametrize("data_range", [1.0, 255.0])
+def test_evaluation_of_padded_images_is_that_of_each_image(data_range):
+    """Images of three sizes, padded by rubbish to one; PSNR and SSIM as papers report them."""
+    rng = np.random.default_rng(2)
+    sizes = np.array([(12, 14), (16, 11), (13, 16)], np.int32)
+    image = rng.integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    target = rng.integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    noise = np.array([0.02, 0.1, 0.4])[:, None, None, None] * rng.normal(size=target.shape)
+    outputs = data_range * (target / 255 + noise)
+    whole = []
+    for i, (height, width) in enumerate(SCALE * sizes):
+        outputs[i, height:], outputs[i, :, width:] = np.nan, 1e6  # where nothing counts
+        truth, guess = target[i, :height, :width] / 255, outputs[i, :height, :width] / data_range
+        error = np.mean((np.clip(guess, 0, 1) - truth) ** 2)
+        squares = data_range**2 * np.mean((guess - truth) ** 2)
+        whole.append((squares, -10 * np.log10(error), *as_in_papers(guess, truth)))
+    arrays = {"image": image, "target": target, "size": sizes}
+    measured = measure(make(data_range), outputs, arrays, batch_size=2)
+    names = ("loss", "psnr", *PAPERS)
+    assert set(measured) == {*names, "bicubic_psnr", *(f"bicubic_{name}" for name in PAPERS)}
+    for name, expected in zip(names, np.mean(whole, axis=0), strict=True):
+        assert measured[name] == pytest.approx(expected, rel=2e-5), name
+
+
+def test_bicubic_beside_is_measured_alike():
+    rng = np.random.default_rng(3)
+    target = rng.integers(0, 256, (2, 32, 28, 3), dtype=np.uint8)
+    arrays = {
+        "image": rng.integers(0, 256, (2, 16, 14, 3), dtype=np.uint8),
+        "target": target,
+        "size": np.array([(16, 14)] * 2, np.int32),
+    }
+    task = make()
+    images = np.asarray(task.bicubic({k: jnp.asarray(v) for k, v in arrays.items()}))
+    measured = measure(task, images, arrays, batch_size=2)
+    for name in ("psnr", *PAPERS):
+        assert measured[f"bicubic_{name}"] == measured[name]
+    expected = np.mean([as_in_papers(i, t / 255) for i, t in zip(images, target, strict=True)], 0)
+    np.testing.assert_allclose([measured[name] for name in PAPERS], expected, rtol=2e-5)
+
+
+def test_images_too_small_for_a_window_have_no_similarity():
+    batch = {
+        "image": np.zeros((1, 7, 7, 3), np.uint8),
+        "target": np.zeros((1, 14, 14, 3), np.uint8),
+        "size": np.array([(7, 7)], np.int32),
+        "mask": np.ones(1, np.float32),
+    }
+    task = make()
+    measured = task.metrics(task.statistics(jnp.zeros((1, 14, 14, 3)), batch))
+    assert np.isnan(measured["ssim_y"])  # 14 - 2 * 2 = 10 < 11
+    assert measured["psnr_y"] == pytest.approx(100)
+
+
+def test_samples_of_padded_images_are_cut_to_what_all_have(arrays):
+    size = np.array([(5, 4), (6, 3), (6, 5), (2, 2), (2, 2)], np.int32)
+    mask = np.array([1, 1, 1, 0, 0], np.float32)
+    batch = {k: jnp.asarray(v) for k, v in {**arrays, "size": size, "mask": mask}.items()}
+    samples = make().samples(jnp.zeros((TOTAL, *HIGH, 3)), batch)
+    assert samples["lr"].shape == (3, 5, 3, 3)
+    np.testing.assert_array_equal(samples["target"], arrays["target"][:3, :10, :6])
+    assert samples["bicubic"].shape == samples["prediction"].shape == (3, 10, 6, 3)
+
+
 def test_inputs_and_targets_are_on_the_data_range(arrays):
     task = make(2.0)
     np.testing.assert_allclose(task.inputs(arrays), arrays["image"] * (2 / 255), rtol=1e-6)

@@ -120,7 +120,7 @@ def test_compiles_once_for_all_seeds_and_rates(accumulation):
         run(prog, data, 4, accumulation=accumulation, rates={"learning_rate": rate}, seed=seed)
     used = [prog.train_step] if accumulation == 1 else [prog.apply_accumulated]
     # The first micro-batch starts the sums and the others add to them: two programs, no more.
-    assert prog.init._cache_size() == 1
+    assert prog.init.func._cache_size() == 1
     assert [fn._cache_size() for fn in used] == [1]
     assert prog.accumulate._cache_size() == (0 if accumulation == 1 else 2)
 

@@ -1,0 +1,132 @@
+"""Files by name, in a folder, a tar or a zip, read where they lie: nothing is unpacked."""
+
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+
+class BadExample(ValueError):
+    """A raw picture or mask that cannot be used; the message names its file."""
+
+
+_DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error)
+
+
+class Members:
+    """The files of a folder, a tar (compressed or not) or a zip.
+
+    Examples:
+        >>> import io, tempfile, zipfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with zipfile.ZipFile(f"{folder}/a.zip", "w") as archive:
+        ...         archive.writestr("b/c.txt", "hello")
+        ...     with Members(Path(folder, "a.zip")) as members:
+        ...         members.names, members.read("b/c.txt")
+        (['b/c.txt'], b'hello')
+    """
+
+    def __init__(self, path: Path, file: IO[bytes] | None = None) -> None:
+        """Open an archive or a folder.
+
+        Args:
+            path: where it is; a name for messages where `file` is given.
+            file: a tar inside of another archive, seekable.
+
+        Raises:
+            ValueError: If the archive is cut or is none; the message names it.
+        """
+        self.path = path
+        self._close: Callable[[], None] = lambda: None
+        self._entries: dict[str, Any] = {}
+        if file is None and path.is_dir():
+            self._entries = {
+                entry.relative_to(path).as_posix(): entry
+                for entry in path.rglob("*")
+                if entry.is_file()
+            }
+            self._open: Callable[[Any], IO[bytes]] = lambda entry: entry.open("rb")
+        else:
+            try:
+                self._open_archive(file)
+            except _DAMAGE as error:
+                raise ValueError(f"{path} is no readable archive, or cut: {error}") from error
+        self.names = sorted(self._entries)
+
+    def __enter__(self) -> "Members":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the archive."""
+        self._close()
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a file.
+
+        Raises:
+            ValueError: If there is no such file.
+            BadExample: If it is damaged.
+        """
+        with self.open(name) as file:
+            try:
+                return file.read()
+            except _DAMAGE as error:
+                raise BadExample(f"{self.where(name)} cannot be read: {error}") from error
+
+    def text(self, name: str) -> str:
+        """Return the text of a file."""
+        return self.read(name).decode("utf-8")
+
+    def open(self, name: str) -> IO[bytes]:
+        """Open a file for reading; seekable in folders and in tars that are not compressed."""
+        if name not in self._entries:
+            raise ValueError(f"{self.path} has no {name}")
+        return self._open(self._entries[name])
+
+    def where(self, name: str) -> str:
+        """Return how messages name a file."""
+        return str(self.path / name) if self.path.is_dir() else f"{self.path}: {name}"
+
+    def under(self, folder: str, suffixes: tuple[str, ...] = ()) -> list[str]:
+        """Return the names below a folder, sorted; hidden files are left out.
+
+        Args:
+            folder: its name with "/" at its end, or "" for all.
+            suffixes: in lower case, such as ".png"; any if empty.
+        """
+        return [
+            name
+            for name in self.names
+            if name.startswith(folder)
+            and not name.rpartition("/")[2].startswith(".")
+            and (not suffixes or name.lower().endswith(suffixes))
+        ]
+
+    def _open_archive(self, file: IO[bytes] | None) -> None:
+        if file is None and zipfile.is_zipfile(self.path):
+            packed = zipfile.ZipFile(self.path)
+            self._close = packed.close
+            self._entries = {i.filename: i for i in packed.infolist() if not i.is_dir()}
+            self._open = packed.open
+            return
+        tar = tarfile.open(self.path if file is None else None, fileobj=file)  # noqa: SIM115
+        self._close = tar.close
+
+        def extract(entry: tarfile.TarInfo) -> IO[bytes]:
+            opened = tar.extractfile(entry)
+            assert opened is not None  # only files are kept below
+            return opened
+
+        try:
+            self._entries = {
+                entry.name.removeprefix("./"): entry for entry in tar if entry.isfile()
+            }
+        except _DAMAGE:
+            tar.close()
+            raise
+        self._open = extract

@@ -1,0 +1,159 @@
+"""ImageNet-100: the first 100 WordNet ids of ILSVRC 2012, in alphabetical order.
+
+Russakovsky et al. 2015, "ImageNet large scale visual recognition challenge". Some 129,000 pictures
+to train on, 5,000 to validate. From the original archives or from what is in them:
+
+    ILSVRC2012_img_train.tar        a tar for each class; or a folder train, WNID.tar or WNID/*.JPEG
+    ILSVRC2012_img_val.tar          or a folder val with *.JPEG, or WNID/*.JPEG
+    ILSVRC2012_devkit_t12.tar.gz    what the pictures of val show; where it is not there, the list
+                                    that TFDS carries is used
+
+Pictures of the other 900 classes are never read: the tars are walked by their heads.
+"""
+
+import importlib.resources
+import io
+import re
+from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from clipjax.data.builders.archives import Members
+from clipjax.data.builders.pictures import stored_picture
+from clipjax.data.builders.raw import RawBuilder
+
+TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
+DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
+SUFFIXES = (".jpeg", ".jpg", ".png")
+
+Item = tuple[str, int, Callable[[], bytes], str]
+"""Id, class, what reads the picture, and how messages name it."""
+
+
+def class_ids() -> list[str]:
+    """Return the first 100 WordNet ids of ILSVRC 2012.
+
+    Examples:
+        >>> len(class_ids()), class_ids()[0], class_ids()[-1]
+        (100, 'n01440764', 'n01855672')
+    """
+    listed = importlib.resources.files("clipjax.data.builders") / "imagenet100_wnids.txt"
+    return listed.read_text("utf-8").split()
+
+
+class Imagenet100(RawBuilder):
+    """The first 100 classes of ILSVRC 2012."""
+
+    name = "imagenet100"
+    SOURCE = "http://www.image-net.org/"
+    PUBLIC = False  # after registration at image-net.org
+    NEEDS = (
+        f"{TRAIN} (or a folder train with WNID.tar or WNID/*.JPEG), {VAL} (or a folder val) and "
+        f"{DEVKIT}; image-net.org gives them to those who register"
+    )
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description=type(self).__doc__,
+            homepage="https://image-net.org/",
+            features=tfds.features.FeaturesDict(
+                {
+                    "id": tfds.features.Text(),
+                    "image": tfds.features.Image(shape=(None, None, 3)),
+                    "label": tfds.features.ClassLabel(names=class_ids()),
+                }
+            ),
+        )
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        numbers = {wnid: number for number, wnid in enumerate(class_ids())}
+        train = self._train(dl_manager, numbers)
+        return {
+            "train": self.examples("train", train, _make),
+            "validation": self.examples("validation", self._val(dl_manager, numbers), _make),
+        }
+
+    def _train(self, dl_manager: Any, numbers: Mapping[str, int]) -> list[Item]:
+        folder = self.find("train", "ILSVRC2012_img_train", "ILSVRC/Data/CLS-LOC/train")
+        outer = self.open(folder or self.archive(dl_manager, TRAIN))
+        by_class: dict[str, list[Item]] = {}
+        for wnid, number in numbers.items():
+            if f"{wnid}.tar" in outer.names:
+                source, names = self._inner(outer, f"{wnid}.tar")
+            else:
+                source, names = outer, outer.under(f"{wnid}/", SUFFIXES)
+            by_class[wnid] = [_item(source, name, number) for name in names]
+        if empty := [wnid for wnid, items in by_class.items() if not items]:
+            raise self.missing(f"picture of {len(empty)} classes ({', '.join(empty[:5])} ...)")
+        return [item for items in by_class.values() for item in items]
+
+    def _inner(self, outer: Members, name: str) -> tuple[Members, list[str]]:
+        source = self.open(outer.path / name, outer.open(name))
+        return source, source.under("", SUFFIXES)
+
+    def _val(self, dl_manager: Any, numbers: Mapping[str, int]) -> list[Item]:
+        folder = self.find("val", "ILSVRC2012_img_val", "ILSVRC/Data/CLS-LOC/val")
+        members = self.open(folder or self.archive(dl_manager, VAL))
+        names = members.under("", SUFFIXES)
+        sorted_by_class = any(PurePosixPath(name).parent.name in numbers for name in names)
+        truth = None if sorted_by_class else self._truth()
+        items = []
+        for name in names:
+            wnid = PurePosixPath(name).parent.name if truth is None else truth(name)
+            if wnid in numbers:
+                items.append(_item(members, name, numbers[wnid]))
+        return items
+
+    def _truth(self) -> Callable[[str], str]:
+        """Return the function from a file of val to its WordNet id."""
+        found = self.find(DEVKIT, "ILSVRC2012_devkit_t12")
+        if found is None:
+            listed = importlib.resources.files("tensorflow_datasets") / (
+                "datasets/imagenet2012/validation_labels.txt"
+            )
+            labels, source = listed.read_text("utf-8").split(), str(listed)
+        else:
+            labels, source = devkit_labels(self.open(found)), str(found)
+
+        def wnid(name: str) -> str:
+            match = re.search(r"_val_(\d+)", name)
+            number = int(match[1]) if match else 0
+            if not 1 <= number <= len(labels):
+                raise ValueError(f"{source} has {len(labels)} labels, none for {name}")
+            return labels[number - 1]
+
+        return wnid
+
+
+def devkit_labels(devkit: Members) -> list[str]:
+    """Return the WordNet id of each validation picture, as the development kit states them.
+
+    Its ground truth counts classes in an order of its own, which its meta.mat resolves.
+    """
+    from scipy.io import loadmat
+
+    def content(name: str) -> bytes:
+        found = [n for n in devkit.names if n.endswith(f"data/{name}")]
+        if not found:
+            raise ValueError(f"{devkit.path} has no data/{name}")
+        return devkit.read(found[0])
+
+    try:
+        synsets = loadmat(io.BytesIO(content("meta.mat")), squeeze_me=True)["synsets"]
+        by_number = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
+        truth = content("ILSVRC2012_validation_ground_truth.txt").split()
+        return [by_number[int(number)] for number in truth]
+    except (KeyError, TypeError, IndexError) as error:
+        raise ValueError(f"{devkit.path} has a data/meta.mat of another form: {error}") from error
+
+
+def _item(members: Members, name: str, number: int) -> Item:
+    return PurePosixPath(name).name, number, lambda: members.read(name), members.where(name)
+
+
+def _make(item: Item) -> dict[str, Any]:
+    name, number, read, where = item
+    return {"id": name, "image": stored_picture(read(), where), "label": number}
