@@ -82,7 +82,8 @@ def implicit_graduated_optimization(
             `momentum=β` besides if the schedule has momentum. `optax.sgd` is SGD and SHB; for NSHB,
             `lambda learning_rate, momentum: optax.chain(optax.ema(momentum, debias=False),
             optax.scale_by_learning_rate(learning_rate))`; with other arguments,
-            `functools.partial(clipjax.clipped_sgd, clip_level=1.0)`.
+            `functools.partial(clipjax.clipped_sgd, clip_level=1.0)`. It must count every step that
+            it is given: put `optax.apply_if_finite` around the whole, not inside.
         examples_per_stage: examples in a stage, instead of `steps_per_stage`.
         dataset_size: number of training examples; a batch larger than that is refused.
 
