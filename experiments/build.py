@@ -13,7 +13,6 @@ from jax.sharding import Mesh
 import clipjax
 from clipjax import data as datasets
 from clipjax import models, tasks
-from clipjax.optim.graduated import staged
 from clipjax.train.loop import Plan, Stage
 from clipjax.train.step import Controls, Program, controls
 from clipjax.typing import Task
@@ -147,17 +146,17 @@ def stage_plan(run: config.Run, num_train: int, learning_rate: Any = 1.0) -> cli
 
 def make_graduated_optimizer(
     run: config.Run, num_train: int
-) -> Callable[[Mapping[str, jax.Array]], optax.GradientTransformation]:
+) -> Callable[[Mapping[str, jax.Array]], optax.GradientTransformationExtraArgs]:
     """Return rates -> the run's method with the rates and momenta of its stages."""
     fields = {f.name: getattr(run.optimizer, f.name) for f in dataclasses.fields(run.optimizer)}
     factory = FACTORIES[type(run.optimizer)]
 
-    def build(values: Mapping[str, jax.Array]) -> optax.GradientTransformation:
+    def build(values: Mapping[str, jax.Array]) -> optax.GradientTransformationExtraArgs:
         arguments = fields | dict(values)
         plan = stage_plan(run, num_train, arguments.pop("learning_rate"))
         if any(plan.schedule.momenta):
             del arguments["momentum"]  # `staged` gives it
-        return staged(functools.partial(factory, **arguments), plan)
+        return clipjax.staged(functools.partial(factory, **arguments), plan)
 
     return build
 
