@@ -15,7 +15,6 @@ import clipjax
 from clipjax import data as datasets
 from clipjax import models, tasks
 from clipjax.models import pretrained
-from clipjax.optim.graduated import staged
 from clipjax.train.loop import Plan, Stage
 from clipjax.train.step import Controls, Program, controls
 from clipjax.typing import Task
@@ -175,7 +174,8 @@ def make_graduated_optimizer(
         plan = stage_plan(run, num_train, arguments.pop("learning_rate"))
         if any(plan.schedule.momenta):
             del arguments["momentum"]  # `staged` gives it
-        return optax.with_extra_args_support(staged(functools.partial(factory, **arguments), plan))
+        inner = functools.partial(factory, **arguments)
+        return optax.with_extra_args_support(clipjax.staged(inner, plan))
 
     return build
 

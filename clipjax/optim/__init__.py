@@ -28,7 +28,11 @@ from clipjax.optim.gradient_variance import (
     per_example_variance,
     variance_stats,
 )
-from clipjax.optim.graduated import StagedMomentumState, implicit_graduated_optimization
+from clipjax.optim.graduated import (
+    StagedMomentumState,
+    implicit_graduated_optimization,
+    staged,
+)
 from clipjax.optim.graduated_plan import (
     GraduatedSchedule,
     StagePlan,
@@ -100,6 +104,7 @@ __all__ = [
     "solve_learning_rate",
     "solve_momentum",
     "sstm_step_size",
+    "staged",
     "theory",
     "variance_stats",
     "with_restarts",

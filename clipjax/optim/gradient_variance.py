@@ -119,9 +119,9 @@ def mean_squared_norm(total: optax.Updates, count: jax.Array) -> jax.Array:
         25.0
     """
     dtype = wide_dtype(total)
-    inverse = 1 / jnp.asarray(count, dtype)
-    squares = [jnp.sum(jnp.square(g.astype(dtype) * inverse)) for g in jax.tree.leaves(total)]
-    return sum(squares, start=jnp.zeros((), dtype))
+    squares = [jnp.sum(jnp.square(g.astype(dtype))) for g in jax.tree.leaves(total)]
+    # Divided last: total/k is formed elsewhere too, and would be kept to be read twice.
+    return sum(squares, start=jnp.zeros((), dtype)) / jnp.asarray(count, dtype) ** 2
 
 
 def micro_batch_estimates(

@@ -82,7 +82,8 @@ def implicit_graduated_optimization(
             `momentum=β` besides if the schedule has momentum. `optax.sgd` is SGD and SHB; for NSHB,
             `lambda learning_rate, momentum: optax.chain(optax.ema(momentum, debias=False),
             optax.scale_by_learning_rate(learning_rate))`; with other arguments,
-            `functools.partial(clipjax.clipped_sgd, clip_level=1.0)`.
+            `functools.partial(clipjax.clipped_sgd, clip_level=1.0)`. It must count every step that
+            it is given: put `optax.apply_if_finite` around the whole, not inside.
         examples_per_stage: examples in a stage, instead of `steps_per_stage`.
         dataset_size: number of training examples; a batch larger than that is refused.
 
@@ -124,17 +125,43 @@ def implicit_graduated_optimization(
     return accumulate_gradients(staged(inner, plan), plan.accumulation)
 
 
-def staged(inner: InnerFactory, plan: StagePlan) -> optax.GradientTransformation:
-    """Return the inner optimizer with the plan's learning rates and momenta, by outer steps.
+def staged(inner: InnerFactory, plan: StagePlan) -> optax.GradientTransformationExtraArgs:
+    """Return the inner optimizer with the plan's learning rates and momenta, one update a step.
 
-    This is the optimizer for a training loop that feeds the growing batches itself.
+    Without the accumulation of `implicit_graduated_optimization`: for a training loop that makes
+    the batches of `plan.schedule.batch_sizes` itself and gives their mean gradients.
+
+    Args:
+        inner: the optimizer's factory, as in `implicit_graduated_optimization`.
+        plan: from `plan_stages`.
+
+    Returns:
+        An Optax transformation with the state of `inner`; if the momentum changes, that state
+        within a `StagedMomentumState`.
+
+    Raises:
+        ValueError: if the schedule has momentum and `inner` takes none, or is `optax.sgd` while the
+            schedule follows a formula for the normalised heavy ball.
+
+    Examples:
+        >>> from clipjax.optim.graduated_plan import graduated_schedule
+        >>> schedule = graduated_schedule(1.0, 1, 2, decay="geometric", factor=0.5)
+        >>> tx = staged(optax.sgd, plan_stages(schedule, 1, 1))
+        >>> x = jnp.array(0.0)
+        >>> state = tx.init(x)
+        >>> for _ in range(3):  # rates 1, 0.5, and 0.5 from then on
+        ...     updates, state = tx.update(jnp.array(1.0), state, x)
+        ...     print(updates, end=" ")
+        -1.0 -0.5 -0.5
     """
     momenta = set(plan.schedule.momenta)
     if momenta == {0.0}:
-        return inner(learning_rate=plan.learning_rate)
+        return optax.with_extra_args_support(inner(learning_rate=plan.learning_rate))
     _check_momentum(inner, plan.schedule)
     if len(momenta) == 1:
-        return inner(learning_rate=plan.learning_rate, momentum=plan.schedule.momenta[0])
+        (momentum,) = momenta
+        tx = inner(learning_rate=plan.learning_rate, momentum=momentum)
+        return optax.with_extra_args_support(tx)
 
     def optimizer(count: jax.typing.ArrayLike) -> optax.GradientTransformationExtraArgs:
         tx = inner(learning_rate=plan.learning_rate, momentum=plan.momentum(count))

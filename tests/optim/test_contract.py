@@ -100,16 +100,23 @@ def measured_twice(learning_rate, clip_level, decay):
     return twice(clipjax.measure_gradient_variance(inner, 4, decay=decay))
 
 
-def graduated(learning_rate):
-    """Three stages with learning rates and momenta of their own; each batch two micro-batches."""
-    schedule = clipjax.graduated_schedule(
+def graduated_schedule(learning_rate):
+    """Three stages with learning rates and momenta of their own."""
+    return clipjax.graduated_schedule(
         learning_rate, 2, 3, decay="geometric", momentum=0.8, momentum_share=0.5
     )
-    return twice(
-        clipjax.implicit_graduated_optimization(
-            schedule, (1, 1, 50), 1, inner=partial(clipjax.clipped_sgd, clip_level=1.0)
-        )
-    )
+
+
+def graduated(learning_rate, clip_level):
+    """Each batch two micro-batches."""
+    inner = partial(clipjax.clipped_sgd, clip_level=clip_level)
+    schedule = graduated_schedule(learning_rate)
+    return twice(clipjax.implicit_graduated_optimization(schedule, (1, 1, 50), 1, inner=inner))
+
+
+def staged(learning_rate, clip_level):
+    plan = clipjax.plan_stages(graduated_schedule(learning_rate), (1, 1, 50), 1)
+    return clipjax.staged(partial(clipjax.clipped_sgd, clip_level=clip_level), plan)
 
 
 def restarted_sstm(learning_rate, smoothness, clip_level):
@@ -253,10 +260,11 @@ ROWS = {
     "implicit_graduated_optimization": Row(
         "implicit_graduated_optimization",
         graduated,
-        {"learning_rate": 0.1},
+        SGD,
         buffers=2,
         conditional=True,
     ),
+    "staged": Row("staged", staged, SGD, buffers=1),
     "with_restarts": Row(
         "with_restarts",
         restarted_sstm,
