@@ -1,0 +1,26 @@
+"""Objectives and noises whose constants are known exactly.
+
+A stochastic method sees an objective through an *oracle*: it draws ξ, then answers queries
+∇f(x, ξ). Drawing apart from answering lets several methods query one draw (common random numbers:
+their paths differ by what the methods do and by nothing else) and lets one method query two points
+with it.
+
+A `Problem` states its constants: L, μ, f* and x*. A `Noise` states its tail. `AdditiveNoise` joins
+one of each into an oracle.
+"""
+
+from clipjax.problems.noises import Normal, StudentT
+from clipjax.problems.objectives import Quadratic, Rosenbrock
+from clipjax.problems.oracles import AdditiveNoise
+from clipjax.problems.protocols import Noise, Oracle, Problem
+
+__all__ = [
+    "AdditiveNoise",
+    "Noise",
+    "Normal",
+    "Oracle",
+    "Problem",
+    "Quadratic",
+    "Rosenbrock",
+    "StudentT",
+]
