@@ -21,6 +21,13 @@ from clipjax.optim.clipping import (
     clip_stats,
     normalize_by_global_norm,
 )
+from clipjax.optim.explicit_graduated import (
+    ExplicitGraduatedResult,
+    HazanSchedule,
+    explicit_graduated_optimization,
+    hazan_schedule,
+    smoothing_levels,
+)
 from clipjax.optim.similar_triangles import (
     ClippedSSTMState,
     SimilarTrianglesState,
@@ -28,6 +35,7 @@ from clipjax.optim.similar_triangles import (
     scale_by_similar_triangles,
     sstm_step_size,
 )
+from clipjax.optim.smoothing import smoothed_value_and_grad
 
 __all__ = [
     "AdaptiveNormClipState",
@@ -35,6 +43,8 @@ __all__ = [
     "ClipState",
     "ClipStats",
     "ClippedSSTMState",
+    "ExplicitGraduatedResult",
+    "HazanSchedule",
     "QuantileClipState",
     "RandomClipState",
     "SimilarTrianglesState",
@@ -51,7 +61,11 @@ __all__ = [
     "clipped_sgd",
     "clipped_sstm",
     "eval_params",
+    "explicit_graduated_optimization",
+    "hazan_schedule",
     "normalize_by_global_norm",
     "scale_by_similar_triangles",
+    "smoothed_value_and_grad",
+    "smoothing_levels",
     "sstm_step_size",
 ]

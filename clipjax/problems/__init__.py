@@ -9,18 +9,42 @@ A `Problem` states its constants: L, μ, f* and x*. A `Noise` states its tail. `
 one of each into an oracle.
 """
 
+from clipjax.problems.benchmark_functions import (
+    Ackley,
+    Alpine1,
+    DropWave,
+    Ellipsoid,
+    Griewank,
+    HappyCat,
+    Rastrigin,
+    Salomon,
+    Schwefel,
+    Schwefel221,
+    Sphere,
+)
 from clipjax.problems.noises import Normal, StudentT
 from clipjax.problems.objectives import Quadratic, Rosenbrock
 from clipjax.problems.oracles import AdditiveNoise
 from clipjax.problems.protocols import Noise, Oracle, Problem
 
 __all__ = [
+    "Ackley",
     "AdditiveNoise",
+    "Alpine1",
+    "DropWave",
+    "Ellipsoid",
+    "Griewank",
+    "HappyCat",
     "Noise",
     "Normal",
     "Oracle",
     "Problem",
     "Quadratic",
+    "Rastrigin",
     "Rosenbrock",
+    "Salomon",
+    "Schwefel",
+    "Schwefel221",
+    "Sphere",
     "StudentT",
 ]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 class Problem(Protocol):
-    """An objective f on R^n with known constants."""
+    """An objective f on R^n with known constants; one that is not known in closed form is NaN."""
 
     @property
     def dimension(self) -> int:
