@@ -4,6 +4,7 @@ Quantiles far in the tail with intervals; averages over noise without random num
 conditions under which graduated optimisation is proved to work.
 """
 
+from clipjax.analysis.minimisers import minimiser_path, smoothed_minimisers
 from clipjax.analysis.nice_bounds import (
     alignment_probability,
     alignment_probability_uniform_angle,
@@ -21,8 +22,6 @@ from clipjax.analysis.sigma_nice import (
     check_new_sigma_nice,
     check_sigma_nice,
     lowest_curvature,
-    minimiser_path,
-    smoothed_minimisers,
     strong_convexity_radius,
 )
 

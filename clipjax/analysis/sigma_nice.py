@@ -14,19 +14,24 @@ Everything is computed in float64. The functions must be twice differentiable (t
 the average of f's).
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.optimize
 import scipy.special
 
+from clipjax.analysis.minimisers import Objective, check_levels, smoothed_minimisers
 from clipjax.analysis.quadrature import Quadrature, smooth, sobol_points
 from clipjax.optim._checks import check_count, check_positive
 
-Objective = Callable[[jax.Array], jax.Array]
+RESOLUTION = 500
+"""How many radii a ray has."""
+
+DIRECTIONS = 32
+"""How many rays go out from a centre in two and more dimensions."""
 
 
 class SigmaNice(NamedTuple):
@@ -80,134 +85,14 @@ class NewSigmaNice(NamedTuple):
     reaches: np.ndarray
 
 
-def smoothed_minimisers(
-    fn: Objective,
-    levels: Sequence[float] | np.ndarray,
-    quadrature: Quadrature,
-    *,
-    box: float,
-    grid: int = 2001,
-    starts: int = 5,
-) -> np.ndarray:
-    """Return x*_δ, the global minimiser of f̂_δ over |x_i| ≤ `box`, for each level.
-
-    The best grid points are refined with L-BFGS-B, and the best result is taken. A minimum narrower
-    than the grid's spacing can be missed.
-
-    Args:
-        fn: f, from shape (n,) to a scalar, defined around the box too.
-        levels: δ ≥ 0, shape (levels,); 0 is f itself.
-        quadrature: the law of the noise in n dimensions (`noise_quadrature`).
-        box: half of the box's side.
-        grid: about how many points to try; a lattice for n ≤ 2, Sobol points for more.
-        starts: how many of them to refine.
-
-    Returns:
-        float64, shape (levels, n).
-
-    Examples:
-        >>> from clipjax.analysis import noise_quadrature
-        >>> def tilted(x):  # two wells; the right one is deeper, the left one wider
-        ...     return -jnp.sum(1.2 * jnp.exp(-(((x - 2) / 0.3) ** 2)) + jnp.exp(-((x + 1) ** 2)))
-        >>> found = smoothed_minimisers(tilted, [1.0, 0.01], noise_quadrature("ball"), box=4.0)
-        >>> found[:, 0].round(1).tolist()
-        [-1.0, 2.0]
-    """
-    _check_levels(levels)
-    check_positive("box", box, finite=True)
-    check_count("grid", grid, minimum=2)
-    check_count("starts", starts, minimum=1)
-    dimension = quadrature.points.shape[1]
-    lattice = box * _lattice(dimension, grid)
-    bounds = [(-box, box)] * dimension
-    found = []
-    with jax.enable_x64(True):
-        values = jax.jit(jax.vmap(lambda x, d: smooth(fn, d, quadrature)(x), (0, None)))
-        value_and_grad = jax.jit(lambda x, d: jax.value_and_grad(smooth(fn, d, quadrature))(x))
-        for delta in np.asarray(levels, float):
-            best = np.argsort(np.asarray(values(lattice, delta)), kind="stable")[:starts]
-            refined = [
-                scipy.optimize.minimize(
-                    lambda x, delta=delta: _as_numpy(value_and_grad(x, delta)),
-                    lattice[i],
-                    jac=True,
-                    method="L-BFGS-B",
-                    bounds=bounds,
-                    options={"ftol": 1e-15, "gtol": 1e-10},
-                )
-                for i in best
-            ]
-            found.append(min(refined, key=lambda result: result.fun).x)
-    return np.array(found)
-
-
-def minimiser_path(
-    fn: Objective,
-    levels: Sequence[float] | np.ndarray,
-    quadrature: Quadrature,
-    start: Sequence[float] | np.ndarray,
-    *,
-    max_step: float = 0.02,
-) -> np.ndarray:
-    """Return where descent leads when each level starts from the minimiser of the one before.
-
-    This is graduated optimisation without its errors: every smoothed function is minimised to the
-    end, by a trust-region Newton method whose steps are too short to leap out of a valley.
-
-    Args:
-        fn: f, from shape (n,) to a scalar.
-        levels: δ_1, ..., δ_M ≥ 0, in the order in which they are descended.
-        quadrature: the law of the noise in n dimensions.
-        start: the first point, shape (n,).
-        max_step: the longest step of the descent, in the units of x.
-
-    Returns:
-        float64, shape (M + 1, n): the start and the M minimisers.
-
-    Examples:
-        >>> from clipjax.analysis import noise_quadrature
-        >>> def waves(x):
-        ...     return jnp.sum(x**2 + 10 - 10 * jnp.cos(2 * jnp.pi * x))
-        >>> normal = noise_quadrature("gaussian")
-        >>> abs(minimiser_path(waves, [0.5, 0.2, 0.0], normal, [2.9])[-1]).round(6).tolist()
-        [0.0]
-        >>> minimiser_path(waves, [0.0], normal, [2.9])[-1].round(3).tolist()
-        [2.985]
-    """
-    _check_levels(levels)
-    check_positive("max_step", max_step, finite=True)
-    path = [np.asarray(start, float)]
-    with jax.enable_x64(True):
-        derivatives = [
-            jax.jit(lambda x, d, make=make: make(smooth(fn, d, quadrature))(x))
-            for make in (jax.value_and_grad, jax.hessian)
-        ]
-        for delta in np.asarray(levels, float):
-            result = scipy.optimize.minimize(
-                lambda x, delta=delta: _as_numpy(derivatives[0](x, delta)),
-                path[-1],
-                jac=True,
-                hess=lambda x, delta=delta: np.asarray(derivatives[1](x, delta)),
-                method="trust-exact",
-                options={
-                    "initial_trust_radius": max_step / 2,
-                    "max_trust_radius": max_step,
-                    "maxiter": 100_000,
-                    "gtol": 1e-9,
-                },
-            )
-            path.append(result.x)
-    return np.array(path)
-
-
 def strong_convexity_radius(
     fn: Objective,
     centre: Sequence[float] | np.ndarray,
     strong_convexity: float,
     *,
     max_radius: float,
-    resolution: int = 500,
-    directions: int = 32,
+    resolution: int = RESOLUTION,
+    directions: int = DIRECTIONS,
 ) -> float:
     """Return the largest ρ ≤ `max_radius` for which f is σ-strongly convex on N(centre; ρ).
 
@@ -236,25 +121,8 @@ def strong_convexity_radius(
     check_count("resolution", resolution, minimum=2)
     centre = np.asarray(centre, float)
     rays = _directions(len(centre), directions)
-    radii = np.linspace(0, max_radius, resolution)
-    with jax.enable_x64(True):
-        lowest = _lowest_curvature(fn)
-        curvature = _along(lowest, centre, rays, radii)
-        below = curvature < strong_convexity
-        if below[:, 0].any():
-            return 0.0
-        if not below.any():
-            return float(max_radius)
-        first = below.any(axis=0).argmax()
-        crossings = []
-        for ray in rays[below[:, first]]:
-            low, high = radii[first - 1], radii[first]
-            for _ in range(50):
-                middle = (low + high) / 2
-                fails = lowest((centre + middle * ray)[None])[0] < strong_convexity
-                low, high = (low, middle) if fails else (middle, high)
-            crossings.append(low)
-    return float(min(crossings))
+    lowest = _curvature(fn)
+    return _radius(lowest, centre, rays, strong_convexity, np.linspace(0, max_radius, resolution))
 
 
 def lowest_curvature(
@@ -262,8 +130,8 @@ def lowest_curvature(
     centre: Sequence[float] | np.ndarray,
     radius: float,
     *,
-    resolution: int = 500,
-    directions: int = 32,
+    resolution: int = RESOLUTION,
+    directions: int = DIRECTIONS,
 ) -> float:
     """Return the smallest eigenvalue of the Hessian of f over N(centre; radius), along rays.
 
@@ -282,9 +150,7 @@ def lowest_curvature(
     """
     centre = np.asarray(centre, float)
     rays = _directions(len(centre), directions)
-    with jax.enable_x64(True):
-        radii = np.linspace(0, radius, resolution)
-        return float(_along(_lowest_curvature(fn), centre, rays, radii).min())
+    return float(_along(_curvature(fn), centre, rays, np.linspace(0, radius, resolution)).min())
 
 
 def check_sigma_nice(
@@ -317,16 +183,19 @@ def check_sigma_nice(
         ([True, True], [2.0, 2.0])
     """
     check_positive("strong_convexity", strong_convexity, finite=True)
-    deltas = _check_levels(levels, positive=True)
+    deltas = check_levels(levels, positive=True)
     both = np.stack([deltas, deltas / 2], 1).ravel()
     found = smoothed_minimisers(fn, both, quadrature, box=box, **search)
     now, halved = found[::2], found[1::2]
+    rays = _directions(now.shape[1], DIRECTIONS)
+    lowest = _curvature(lambda x, delta: smooth(fn, delta, quadrature)(x))
     radii, curvatures = [], []
     for delta, centre in zip(deltas, now, strict=True):
-        smoothed = smooth(fn, delta, quadrature)
-        reach = 4 * delta if max_radius is None else max_radius
-        radii.append(strong_convexity_radius(smoothed, centre, strong_convexity, max_radius=reach))
-        curvatures.append(lowest_curvature(smoothed, centre, 3 * delta))
+        at_delta = functools.partial(lowest, args=(delta,))
+        grid = np.linspace(0, 4 * delta if max_radius is None else max_radius, RESOLUTION)
+        radii.append(_radius(at_delta, centre, rays, strong_convexity, grid))
+        grid = np.linspace(0, 3 * delta, RESOLUTION)
+        curvatures.append(_along(at_delta, centre, rays, grid).min())
     shift = np.linalg.norm(now - halved, axis=1)
     radius, curvature = np.array(radii), np.array(curvatures)
     holds = (shift <= deltas / 2) & (curvature >= strong_convexity)
@@ -360,17 +229,18 @@ def check_new_sigma_nice(
         ValueError: if the levels do not fall, among others.
     """
     check_positive("strong_convexity", strong_convexity, finite=True)
-    deltas = _check_levels(levels, positive=True)
+    deltas = check_levels(levels, positive=True)
     if len(deltas) < 2 or not (np.diff(deltas) < 0).all():
         raise ValueError(f"levels must be at least two and fall strictly, got {levels}.")
     centre = np.asarray(minimiser, float)
     found = smoothed_minimisers(fn, deltas, quadrature, box=box, **search)
+    rays = _directions(len(centre), DIRECTIONS)
+    grid = np.linspace(0, max_radius, RESOLUTION)
+    lowest = _curvature(lambda x, delta: smooth(fn, delta, quadrature)(x))
     radius = np.array(
         [
-            strong_convexity_radius(
-                smooth(fn, delta, quadrature), centre, strong_convexity, max_radius=max_radius
-            )
-            for delta in deltas
+            _radius(functools.partial(lowest, args=(d,)), centre, rays, strong_convexity, grid)
+            for d in deltas
         ]
     )
     d = radius / deltas
@@ -385,19 +255,21 @@ def check_new_sigma_nice(
     )
 
 
-def _as_numpy(value_and_grad: tuple[jax.Array, jax.Array]) -> tuple[float, np.ndarray]:
-    value, gradient = value_and_grad
-    return float(value), np.asarray(gradient, float)
+def _curvature(fn: Callable[..., jax.Array]) -> Callable[..., np.ndarray]:
+    """Return a function from points (k, n) to the smallest eigenvalues of f's Hessian, (k,)."""
 
+    def one(x: jax.Array, args: tuple[float, ...]) -> jax.Array:
+        return jnp.linalg.eigvalsh(jax.hessian(fn)(x, *args))[0]
 
-def _lowest_curvature(fn: Objective) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from points (k, n) to the smallest eigenvalues of the Hessian (k,)."""
+    batched = jax.jit(
+        lambda points, args: jax.lax.map(lambda x: one(x, args), points, batch_size=64)
+    )
 
-    def one(x: jax.Array) -> jax.Array:
-        return jnp.linalg.eigvalsh(jax.hessian(fn)(x))[0]
+    def lowest(points: np.ndarray, args: tuple[float, ...] = ()) -> np.ndarray:
+        with jax.enable_x64(True):
+            return np.asarray(batched(jnp.asarray(points), args))
 
-    batched = jax.jit(lambda points: jax.lax.map(one, points, batch_size=64))
-    return lambda points: np.asarray(batched(jnp.asarray(points)))
+    return lowest
 
 
 def _along(
@@ -406,8 +278,32 @@ def _along(
     rays: np.ndarray,
     radii: np.ndarray,
 ) -> np.ndarray:
+    """Return the smallest eigenvalues at centre + radius * ray, shape (rays, radii)."""
     points = centre + radii[None, :, None] * rays[:, None, :]
     return lowest(points.reshape(-1, len(centre))).reshape(len(rays), len(radii))
+
+
+def _radius(
+    lowest: Callable[[np.ndarray], np.ndarray],
+    centre: np.ndarray,
+    rays: np.ndarray,
+    strong_convexity: float,
+    radii: np.ndarray,
+) -> float:
+    """Return the radius up to which the smallest eigenvalue is at least σ along all the rays."""
+    below = _along(lowest, centre, rays, radii) < strong_convexity
+    if below[:, 0].any():
+        return 0.0
+    if not below.any():
+        return float(radii[-1])
+    first = below.any(axis=0).argmax()
+    failing = rays[below[:, first]]
+    low, high = (np.full(len(failing), radii[i]) for i in (first - 1, first))
+    for _ in range(40):
+        middle = (low + high) / 2
+        fails = lowest(centre + middle[:, None] * failing) < strong_convexity
+        low, high = np.where(fails, low, middle), np.where(fails, middle, high)
+    return float(low.min())
 
 
 def _directions(dimension: int, count: int) -> np.ndarray:
@@ -418,21 +314,3 @@ def _directions(dimension: int, count: int) -> np.ndarray:
         return np.stack([np.cos(angle), np.sin(angle)], 1)
     normal = scipy.special.ndtri(sobol_points(dimension, count))
     return normal / np.linalg.norm(normal, axis=1, keepdims=True)
-
-
-def _lattice(dimension: int, count: int) -> np.ndarray:
-    """Return about `count` points of [-1, 1]^n, 0 among them up to two dimensions."""
-    if dimension > 2:
-        return 2 * sobol_points(dimension, count) - 1
-    side = 2 * round((count ** (1 / dimension) - 1) / 2) + 1
-    axes = np.meshgrid(*[np.linspace(-1, 1, side)] * dimension, indexing="ij")
-    return np.stack([axis.ravel() for axis in axes], 1)
-
-
-def _check_levels(levels: Sequence[float] | np.ndarray, *, positive: bool = False) -> np.ndarray:
-    deltas = np.asarray(levels, float)
-    good = np.isfinite(deltas) & ((deltas > 0) if positive else (deltas >= 0))
-    if deltas.ndim != 1 or not deltas.size or not good.all():
-        sign = "positive" if positive else "not negative"
-        raise ValueError(f"levels must be a list of finite numbers, {sign}, got {levels}.")
-    return deltas
