@@ -21,6 +21,13 @@ from clipjax.optim.clipping import (
     clip_stats,
     normalize_by_global_norm,
 )
+from clipjax.optim.explicit_graduated import (
+    ExplicitGraduatedResult,
+    HazanSchedule,
+    explicit_graduated_optimization,
+    hazan_schedule,
+    smoothing_levels,
+)
 from clipjax.optim.gradient_variance import (
     GradientVarianceState,
     VarianceStats,
@@ -55,6 +62,7 @@ from clipjax.optim.similar_triangles import (
     scale_by_similar_triangles,
     sstm_step_size,
 )
+from clipjax.optim.smoothing import smoothed_value_and_grad
 from clipjax.optim.zscore_clipping import ZScoreClipState, clip_by_zscore
 
 __all__ = [
@@ -65,8 +73,10 @@ __all__ = [
     "ClipState",
     "ClipStats",
     "ClippedSSTMState",
+    "ExplicitGraduatedResult",
     "GradientVarianceState",
     "GraduatedSchedule",
+    "HazanSchedule",
     "MomentsState",
     "QuantileClipState",
     "RandomClipState",
@@ -92,7 +102,9 @@ __all__ = [
     "clipped_sgd",
     "clipped_sstm",
     "eval_params",
+    "explicit_graduated_optimization",
     "graduated_schedule",
+    "hazan_schedule",
     "implicit_graduated_optimization",
     "measure_gradient_variance",
     "noise_level",
@@ -100,6 +112,8 @@ __all__ = [
     "per_example_variance",
     "plan_stages",
     "scale_by_similar_triangles",
+    "smoothed_value_and_grad",
+    "smoothing_levels",
     "solve_batch_size",
     "solve_learning_rate",
     "solve_momentum",
