@@ -40,8 +40,8 @@ class Accumulator(NamedTuple):
     """Sums over the micro-batches of one optimizer step."""
 
     gradients: Params
-    squares: jax.Array
-    """Of the norms of the micro-batches' gradients."""
+    deviation: jax.Array
+    """Of the micro-batches' gradients from their mean, squared."""
     examples: jax.Array
     loss: jax.Array
     statistics: Statistics
@@ -170,9 +170,12 @@ class Program:
             state, model_state, batch, controls, micro_step
         )
         examples = jnp.asarray(len(batch["mask"]), jnp.float32)
-        squares = jnp.square(optax.tree.norm(gradients))
-        new = Accumulator(gradients, squares, examples, loss, statistics)
-        return model_state, new if sums is None else jax.tree.map(jnp.add, sums, new)
+        new = Accumulator(gradients, jnp.zeros_like(loss), examples, loss, statistics)
+        if sums is None:
+            return model_state, new
+        total = jax.tree.map(jnp.add, sums, new)
+        moved = squared_deviation(gradients, total.gradients, micro_step + 1)
+        return model_state, total._replace(deviation=total.deviation + moved)
 
     def _apply_accumulated(self, state: TrainState, so_far, controls: Controls, micro_steps):
         model_state, sums = so_far
@@ -181,9 +184,9 @@ class Program:
         )
         state = self._update(state, gradients, model_state, controls)
         metrics = self._metrics(state, loss, gradients, sums.statistics, controls)
-        metrics["scalars"]["gradient_variance"] = gradient_variance(
-            sums.squares, metrics["scalars"]["gradient_norm"], sums.examples, micro_steps
-        )
+        # Unbiased for independent micro-batches: Ĉ² = b Σ‖g_i − ḡ‖² / (m − 1).
+        size = sums.examples / micro_steps
+        metrics["scalars"]["gradient_variance"] = size * sums.deviation / (micro_steps - 1)
         return state, metrics
 
     def _predict(self, params: Params, model_state, batch: Batch) -> jax.Array:
@@ -195,51 +198,19 @@ class Program:
         return self.task.statistics(self._predict(params, model_state, batch), batch)
 
 
-def gradient_variance(
-    squares: jax.Array, mean_norm: jax.Array, examples: jax.Array, micro_batches: jax.Array
-) -> jax.Array:
-    r"""Return C² = E‖∇ℓ_i − ∇f‖², estimated from the gradients g_1, ..., g_m of micro-batches.
+def squared_deviation(gradient: Params, total: Params, count: jax.typing.ArrayLike) -> jax.Array:
+    r"""Return what the k-th gradient adds to Σ‖g_i − ḡ‖², k = `count` ≥ 2.
 
-    .. math:: \hat C^2 = \frac{b}{m - 1} \Bigl( \sum_{i=1}^m \|g_i\|^2 - m \|\bar g\|^2 \Bigr)
+    .. math:: \frac{k}{k - 1} \|g_k - \bar g_k\|^2, \qquad \bar g_k = \text{total} / k
 
-    Unbiased for independent micro-batches of b examples.
-
-    Args:
-        squares: Σ‖g_i‖².
-        mean_norm: ‖ḡ‖.
-        examples: b·m.
-        micro_batches: m >= 2.
+    (Welford 1962.) The difference Σ‖g_i‖² − m‖ḡ‖² would cancel where the noise is small.
 
     Examples:
-        >>> print(gradient_variance(jnp.array(10.0), jnp.array(2.0), jnp.array(8.0), jnp.array(2)))
-        8.0
+        >>> print(squared_deviation(jnp.array(5.0), jnp.array(8.0), 2))  # 3 and 5, their mean 4
+        2.0
     """
-    m = micro_batches.astype(squares.dtype)
-    return examples / m * (squares - m * jnp.square(mean_norm)) / (m - 1)
-
-
-def overlay(params: Params, given: Mapping[str, Any]) -> Params:
-    """Return the parameters with some branches replaced, in their own dtypes.
-
-    Examples:
-        >>> params = {"a": {"w": jnp.zeros(2), "b": jnp.zeros(1)}, "c": jnp.zeros(1)}
-        >>> overlay(params, {"a": {"w": jnp.ones(2)}})["a"]["w"].tolist()
-        [1.0, 1.0]
-
-    Raises:
-        ValueError: If there is no such branch, or it has another shape.
-    """
-    if unknown := set(given) - set(params):
-        raise ValueError(f"the parameters have no {sorted(unknown)}; they have {sorted(params)}")
-    result = dict(params)
-    for name, value in given.items():
-        if isinstance(value, Mapping):
-            result[name] = overlay(params[name], value)
-            continue
-        if value.shape != params[name].shape:
-            raise ValueError(f"{name} is {value.shape}, in the parameters {params[name].shape}")
-        result[name] = jnp.asarray(value, params[name].dtype)
-    return result
+    squares = jax.tree.map(lambda g, s: jnp.sum((g - s / count) ** 2), gradient, total)
+    return sum(jax.tree.leaves(squares)) * (count / (count - 1))
 
 
 def step(
