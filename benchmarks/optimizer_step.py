@@ -5,8 +5,9 @@
     .venv/bin/python -m benchmarks.optimizer_step --torch-python /tmp/torch/bin/python
 
 A step is `tx.update` and `optax.apply_updates`, jitted, parameters and state donated, on a gradient
-that is clipped, at ResNet-18's parameter shapes and at 100 M parameters. Every optimizer is looked
-at once a round, one after the other, so that what else the machine does falls on all of them.
+that is clipped, at ResNet-18's parameter shapes and at 100 M parameters. Every optimizer is stepped
+for the same time in each round, one after the other, so that what else the machine does falls on
+all of them. On a machine that does much else the least time says more than the median.
 
 The yardstick is a jitted, donated elementwise pass over the same shapes, which reads and writes
 every parameter once: 8 bytes. A step that takes r times as long moves as much as 8r bytes a
@@ -127,15 +128,15 @@ class Stepper:
         params = jax.tree.map(lambda s: jnp.full(s.shape, 0.1, s.dtype), self._shapes)
         return params if self._tx is None else (params, self._tx.init(params))
 
-    def measure(self, grads: Any, times: int, chain: int) -> None:
-        """Step twice to warm up, then `times` x `chain` times, and keep the seconds."""
+    def measure(self, grads: Any, seconds: float, chain: int) -> None:
+        """Step twice to warm up, then for some seconds, `chain` steps at a time."""
         carry = self._start()
         if self._tx is not None:
             self.measured.state = bytes_of(carry[1])
         for _ in range(2):
             carry = jax.block_until_ready(self._step(carry, grads))
-        for _ in range(times):
-            began = time.perf_counter()
+        end = time.perf_counter() + seconds
+        while (began := time.perf_counter()) < end:
             for _ in range(chain):
                 carry = self._step(carry, grads)
             jax.block_until_ready(carry)
@@ -170,7 +171,7 @@ def torch_peer(python: Path | None) -> Iterator[tuple[dict[str, Any], Callable[.
 
 
 def measure(
-    size: Size, rounds: int, times: int, chain: int, cases: list[str], ask: Callable[..., Any]
+    size: Size, rounds: int, seconds: float, chain: int, cases: list[str], ask: Callable[..., Any]
 ) -> dict[str, Measured]:
     """Return what was measured of the yardstick, of ours, of Optax's and of the peer's `cases`."""
     shapes = parameter_shapes(size)
@@ -188,9 +189,9 @@ def measure(
     device = "cuda" if jax.default_backend() == "gpu" else "cpu"
     for _ in range(rounds):
         for stepper in steppers.values():
-            stepper.measure(grads, times, chain)
+            stepper.measure(grads, seconds, chain)
         for name, peer in peers.items():
-            answer = ask(case=name, shapes=dimensions, steps=times, device=device)
+            answer = ask(case=name, shapes=dimensions, seconds=seconds, device=device)
             peer.seconds += answer["seconds"]
             peer.state, peer.clones = answer["state"], answer["clones"]
             peer.scratch = answer["clones"] + answer["others"]
@@ -237,8 +238,8 @@ def report(size: Size, measured: dict[str, Measured], console: Console) -> None:
 def main(
     size: tuple[Size, ...] = ("resnet18", "100M"),
     torch_python: Path | None = None,
-    rounds: int = 7,
-    times: int = 5,
+    rounds: int = 5,
+    seconds: float = 1.0,
     chain: int = 1,
 ) -> None:
     """Measure and print.
@@ -247,7 +248,7 @@ def main(
         size: parameter shapes; "tiny" only shows that the script runs.
         torch_python: a Python with torch and torch-clip; without it only ours and Optax's run.
         rounds: how often each optimizer is started anew.
-        times: looks at the clock in a round; the least and the median of all rounds are printed.
+        seconds: how long it is stepped each time; the least and the median of all are printed.
         chain: steps between two looks at the clock.
     """
     console = Console(width=100, highlight=False)
@@ -256,11 +257,11 @@ def main(
         versions += [f"{name} {hello[name]}" for name in ("torch", "torch-clip") if name in hello]
         console.print(f"{jax.devices()[0].device_kind}; {', '.join(versions)}")
         console.print(
-            f"least and median of {rounds} rounds x {times} looks at {chain} step(s), by turns\n"
+            f"least and median of {rounds} rounds x {seconds} s, {chain} step(s) a look, by turns\n"
             "state: bytes a parameter; scratch: those a step may need besides (torch: allocates)"
         )
         for each in size:
-            report(each, measure(each, rounds, times, chain, hello["cases"], ask), console)
+            report(each, measure(each, rounds, seconds, chain, hello["cases"], ask), console)
 
 
 if __name__ == "__main__":

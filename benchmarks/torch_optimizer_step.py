@@ -1,7 +1,7 @@
 """PyTorch's side of benchmarks/optimizer_step.py: torch-clip and torch's own, stepped on request.
 
 Runs under a Python that has torch and torch-clip and nothing of ours. Answers each line of standard
-input, a request {"case", "shapes", "steps", "device"}, with a line: the seconds of each step, the
+input, a request {"case", "shapes", "seconds", "device"}, with a line: the seconds of each step, the
 bytes the optimizer keeps, and the bytes that one step allocates, clones apart.
 """
 
@@ -57,7 +57,7 @@ def kept(node):
 
 
 def measure(request):
-    """Step a new optimizer: twice to warm up, then as often as asked, then once to count."""
+    """Step a new optimizer: twice to warm up, then as long as asked, then once to count."""
     generator = torch.Generator().manual_seed(0)
     params = []
     for shape in request["shapes"]:
@@ -73,9 +73,10 @@ def measure(request):
         if request["device"] == "cuda":
             torch.cuda.synchronize()
 
-    times = []
-    for _ in range(request["steps"] + 2):
-        began = time.perf_counter()
+    step()
+    step()
+    times, end = [], time.perf_counter() + request["seconds"]
+    while (began := time.perf_counter()) < end:
         step()
         times.append(time.perf_counter() - began)
     # The parameters are listed in the groups too, and are no state.
@@ -84,7 +85,7 @@ def measure(request):
     with CountAllocations() as count:
         step()
     return {
-        "seconds": times[2:],
+        "seconds": times,
         "state": sum(state.values()),
         "clones": count.clones,
         "others": count.others,

@@ -6,7 +6,7 @@ from benchmarks import dispatch, optimizer_step
 
 
 def test_optimizer_step_counts_the_state(capsys):
-    optimizer_step.main(size=("tiny",), rounds=1, times=1)
+    optimizer_step.main(size=("tiny",), rounds=1, seconds=1e-3)
     printed = capsys.readouterr().out
     # Bytes of state a parameter, from the last but one column: 4 for each buffer of float32.
     state = {}
