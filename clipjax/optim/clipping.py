@@ -23,10 +23,16 @@ is drawn at random, have files of their own and share the norms and the projecti
 The norms are those of all tensors together, or of each by itself. Where each tensor has a level of
 its own, the norm and the level reported are those of the tensor that was shortened most.
 
-**Numbers.** A norm is kept as scale · relative with scale = max|g_i| and
-relative = ‖g / scale‖₂, of order one to √n, both accumulated in float32 or wider. Nothing
-overflows on the way: a gradient of 1e30 (or of 300 in float16) is clipped to the level, where the
-naive √Σg² is infinite and gives zero. Zero gradients stay zero. Results keep the dtype.
+**Numbers.** A norm is kept as scale · relative with relative = ‖g / scale‖₂, both accumulated in
+float32 or wider. Where Σg² is far from both ends of the floats, as almost always, scale = √Σg²;
+elsewhere scale = max|g_i|, and relative is of order one to √n. Nothing overflows on the way: a
+gradient of 1e30 (or of 300 in float16) is clipped to the level, where the naive √Σg² is infinite
+and gives zero. Zero gradients stay zero. Results keep the dtype.
+
+**Passes over memory.** Clipping reads the gradient once for its norm (twice where it asks for
+max|g_i| first: at the ends of the floats, and always on accelerators), and once more where it is
+used: g · factor is cheap enough for a compiler to form it in the loops of the update, where a
+division would get a buffer of its own.
 
 **Non-finite gradients.** A NaN or an infinite entry leaves no direction to keep: the norm kinds
 return NaN for the whole gradient (for that tensor, with "tensor_norm"), whatever the level, so that
@@ -91,9 +97,10 @@ class ScaledNorm(NamedTuple):
     """A Euclidean norm as a product of two factors that cannot overflow.
 
     Attributes:
-        scale: max|g_i|, or 1 if that is zero. At most 2^126 in float32, so that 1 / scale, by which
-            compilers multiply instead of dividing, is not flushed to zero.
-        relative: ‖g / scale‖₂, in [1, 4√n], 0 if the gradient is zero, NaN if it is not finite.
+        scale: ‖g‖₂ or max|g_i|, or 1 if that is zero. Between 2^-126 and 2^126 in float32, so that
+            1 / scale, by which gradients are multiplied, is neither infinite nor flushed to zero.
+        relative: ‖g / scale‖₂, in [1, 4√n] (less if all g_i are subnormal), 0 if the gradient is
+            zero, NaN if it is not finite.
     """
 
     scale: jax.Array
@@ -113,16 +120,54 @@ def scaled_norm(updates: optax.Updates) -> ScaledNorm:
         >>> print(f"{s.scale:.1e} {s.relative:.3f} {s.norm():.1e}")
         4.0e+30 1.250 5.0e+30
     """
+    # On a CPU a branch costs nothing and a second pass over the gradient does. An accelerator may
+    # have to ask the host which branch to take, so there the way that is always right is taken.
+    return jax.lax.platform_dependent(updates, cpu=_checked_norm, default=_rescaled_norm)
+
+
+def _checked_norm(updates: optax.Updates) -> ScaledNorm:
+    """Return the norm after one pass over g, or three if Σg² overflowed or underflowed."""
     dtype = wide_dtype(updates)
+    squares = _sum_of_squares(updates, jnp.ones((), dtype))
+    # Each g_i² below `tiny` may be flushed to zero: above `least` all of them together lack less
+    # than a rounding error of the sum.
+    size = sum(leaf.size for leaf in jax.tree.leaves(updates))
+    info = jnp.finfo(dtype)
+    least = max(size, 1) * float(info.tiny) / float(info.eps)
+    safe = (squares >= least) & (squares <= info.max)
+    squares = jnp.where(safe, squares, 1)  # vmap takes both branches
+    return jax.lax.cond(safe, _norm_from_squares, _norm_from_updates, squares, updates)
+
+
+def _norm_from_squares(squares: jax.Array, updates: optax.Updates) -> ScaledNorm:
+    del updates
+    norm = jnp.sqrt(squares)
     # The norm does not depend on how it is split, so neither do its derivatives.
+    scale = jax.lax.stop_gradient(norm)
+    return ScaledNorm(scale, norm / scale)
+
+
+def _norm_from_updates(squares: jax.Array, updates: optax.Updates) -> ScaledNorm:
+    del squares
+    return _rescaled_norm(updates)
+
+
+def _rescaled_norm(updates: optax.Updates) -> ScaledNorm:
+    """Return the norm after two passes over g, of which the first finds max|g_i|."""
+    dtype = wide_dtype(updates)
     largest = jax.lax.stop_gradient(_max_abs(updates))
-    scale = jnp.minimum(largest, jnp.asarray(1 / jnp.finfo(dtype).tiny, dtype))
-    scale = jnp.where(largest > 0, scale, jnp.ones_like(scale))
-    squares = [jnp.sum(jnp.square(leaf.astype(dtype) / scale)) for leaf in jax.tree.leaves(updates)]
-    total = sum(squares, start=jnp.zeros((), dtype))
-    nonzero = total > 0  # keeps the derivative of the square root at 0 finite
-    relative = jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, total, 1)), 0)
+    tiny = jnp.asarray(jnp.finfo(dtype).tiny, dtype)
+    scale = jnp.where(largest > 0, jnp.clip(largest, tiny, 1 / tiny), 1)
+    squares = _sum_of_squares(updates, 1 / scale)
+    nonzero = squares > 0  # keeps the derivative of the square root at 0 finite
+    relative = jnp.where(nonzero, jnp.sqrt(jnp.where(nonzero, squares, 1)), 0)
     return ScaledNorm(scale, jnp.where(jnp.isfinite(largest), relative, jnp.nan))
+
+
+def _sum_of_squares(updates: optax.Updates, factor: jax.Array) -> jax.Array:
+    dtype = factor.dtype
+    sums = [jnp.sum(jnp.square(g.astype(dtype) * factor)) for g in jax.tree.leaves(updates)]
+    return sum(sums, start=jnp.zeros((), dtype))
 
 
 def _max_abs(updates: optax.Updates) -> jax.Array:
@@ -134,13 +179,14 @@ def _max_abs(updates: optax.Updates) -> jax.Array:
 def shorten(updates: optax.Updates, norm: ScaledNorm, level: jax.Array) -> optax.Updates:
     """Return g · min(1, λ / ‖g‖₂) leaf by leaf, each leaf in its own dtype.
 
-    Computed as (g / scale) · (λ / relative), whose factors are all of moderate size.
+    Computed as g · (1 / scale) · (λ / relative), whose products are all of moderate size.
     """
     dtype = norm.scale.dtype
     within = norm.norm() <= level  # False when the norm or the level is NaN: the result is NaN
     factor = level / jnp.where(norm.relative == 0, jnp.ones_like(norm.relative), norm.relative)
+    inverse = 1 / norm.scale
     return jax.tree.map(
-        lambda g: jnp.where(within, g, (g.astype(dtype) / norm.scale * factor).astype(g.dtype)),
+        lambda g: jnp.where(within, g, (g.astype(dtype) * inverse * factor).astype(g.dtype)),
         updates,
     )
 
@@ -396,8 +442,8 @@ def normalize_by_global_norm() -> optax.GradientTransformationExtraArgs:
         >>> tx = normalize_by_global_norm()
         >>> grads = jnp.array([3e-5, 4e-5])
         >>> updates, _ = tx.update(grads, tx.init(grads))
-        >>> print(updates)
-        [0.6 0.8]
+        >>> print(f"{updates[0]:.3f} {updates[1]:.3f}")
+        0.600 0.800
 
     References:
         Hübler et al., From gradient clipping to normalization for heavy tailed SGD, 2024
@@ -410,10 +456,10 @@ def normalize_by_global_norm() -> optax.GradientTransformationExtraArgs:
     def update(updates, state: ClipState, params=None, **extra_args):
         del params, extra_args
         norm = scaled_norm(updates)
-        relative = jnp.where(norm.relative == 0, jnp.ones_like(norm.relative), norm.relative)
-        unit = jax.tree.map(
-            lambda g: (g.astype(relative.dtype) / norm.scale / relative).astype(g.dtype), updates
-        )
+        dtype = norm.scale.dtype
+        inverse = 1 / norm.scale
+        factor = 1 / jnp.where(norm.relative == 0, jnp.ones_like(norm.relative), norm.relative)
+        unit = jax.tree.map(lambda g: (g.astype(dtype) * inverse * factor).astype(g.dtype), updates)
         length = norm.norm()
         return unit, record(state, length, state.level, length > state.level)
 

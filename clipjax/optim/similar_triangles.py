@@ -19,8 +19,9 @@ lines above,
    y^{k+1} = x^{k+1} - \theta \alpha g, \qquad
    x^{k+2} = y^{k+1} + \theta' (z^{k+1} - y^{k+1}),
 
-so the update x^{k+2} − x^{k+1} is −θαg + θ' [(z − x) − (1 − θ) αg], in which no two large numbers
-cancel.
+so the update x^{k+2} − x^{k+1} is −θαg + θ' [(z^{k+1} − x^{k+1}) + θαg], in which no two large
+numbers cancel. It reads the new z, not the old: a compiler that makes a loop of each result can
+then write z^{k+1} over z^k, of which it would have to keep a copy otherwise.
 
 **Planned one step ahead.** x^{k+2} needs α_{k+2}, so each update plans it from the schedule at
 count + 1 and keeps it in the state for the next update to use. A rate changed from outside
@@ -282,9 +283,9 @@ def similar_triangles_step(
         dtype = wide_dtype(x)
         step = step_size.astype(dtype) * g.astype(dtype)
         now, after = theta.astype(dtype), next_theta.astype(dtype)
-        gap = z.astype(dtype) - x.astype(dtype)
-        update = after * (gap - (1 - now) * step) - now * step
-        return update.astype(x.dtype), (z.astype(dtype) - step).astype(z.dtype)
+        new_z = z.astype(dtype) - step
+        update = after * ((new_z - x.astype(dtype)) + now * step) - now * step
+        return update.astype(x.dtype), new_z.astype(z.dtype)
 
     return map_pair(leaf, updates, x, z)
 

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import clipjax
-from clipjax.optim.clipping import PROJECTIONS, scaled_norm
+from clipjax.optim.clipping import PROJECTIONS, _checked_norm, _rescaled_norm, scaled_norm
 from tests.optim import reference
 from tests.optim.problems import gradients, tree
 
@@ -154,6 +154,31 @@ def test_long_sums_in_low_precision_are_exact():
     norm = scaled_norm(jnp.ones(2**16, jnp.bfloat16)).norm()
     assert norm == 2.0**8
     assert norm.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("way", [_checked_norm, _rescaled_norm])
+@pytest.mark.parametrize("transform", [jax.jit, jax.vmap])
+def test_both_ways_to_the_norm_hold_for_every_size(way, transform):
+    """From subnormal to the largest numbers, across the sizes where the one way hands over."""
+    direction = np.array([3.0, -4.0, 12.0]) / 13  # of length 1
+    for exponent in range(-37, 39):
+        g = jnp.asarray((direction * 10.0**exponent)[None], jnp.float32)
+        scale, relative = transform(way)(g)
+        np.testing.assert_allclose(np.float64(scale) * relative, 10.0**exponent, rtol=3e-7)
+    g = jnp.full((1, 2), 1e-41, jnp.float32)
+    scale, relative = transform(way)(g)  # such numbers are flushed to zero on some machines
+    assert 0 <= scale * relative <= 2e-41
+    assert np.all(np.isfinite(1 / scale)), "gradients are multiplied by it"
+
+
+def test_squares_lost_to_underflow_are_noticed():
+    """A million squares of 1e-38, each too small for a float32, beside one of 9e-34.
+
+    Together they are 1e-32 + 9e-34. The sum without them, 9e-34, is a sound number.
+    """
+    g = {"large": jnp.array([3e-17]), "small": jnp.full(1000**2, 1e-19)}
+    norm = jax.jit(scaled_norm)(g).norm()
+    np.testing.assert_allclose(norm, np.sqrt(1e-32 + 9e-34), rtol=1e-6)
 
 
 def test_norms_of_mixed_trees_are_formed_in_the_widest_dtype():

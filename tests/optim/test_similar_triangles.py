@@ -361,3 +361,24 @@ def test_ratio_starts_empty():
     ratio = start_ratio(jnp.float32(0))
     assert ratio == Ratio(0, 0, 0)
     assert next_ratio(ratio, jnp.float32(3)) == Ratio(3, 1, 0)
+
+
+@pytest.mark.parametrize("clip_level", [None, 1.0])
+def test_a_donated_step_needs_no_second_copy(clip_level):
+    """New values are written over the old ones; nothing like z or the clipped g is kept besides.
+
+    Where Σg² overflows the norm is found in another way, which may want room for a tensor.
+    """
+    size = 100_000
+    tx = clipjax.clipped_sstm(1e-3, 1.0, clip_level)
+    params = {f"w{i}": jax.ShapeDtypeStruct((size,), jnp.float32) for i in range(16)}
+
+    def step(params, state, grads):
+        updates, state = tx.update(grads, state, params)
+        return optax.apply_updates(params, updates), state
+
+    lowered = jax.jit(step, donate_argnums=(0, 1)).lower(
+        params, jax.eval_shape(tx.init, params), params
+    )
+    scratch = lowered.compile().memory_analysis().temp_size_in_bytes
+    assert scratch < (size / 10 if clip_level is None else 2 * size * 4)
