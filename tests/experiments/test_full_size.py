@@ -183,7 +183,7 @@ def fake_weights(path):
     return arrays
 
 
-def test_a_run_starts_at_pretrained_weights(tmp_path, data_dir):
+def test_a_run_starts_at_pretrained_weights(tmp_path, data_dir, capsys):
     arrays = fake_weights(tmp_path / "vgg16.npz")
     model = configs.FCN32s(fc_width=4, fc_kernel=3, pool_stages=2)
     run = make_run(
@@ -197,6 +197,7 @@ def test_a_run_starts_at_pretrained_weights(tmp_path, data_dir):
     sources = build.load_sources("segmentation_folder", data_dir)
     mesh = meshes.make_mesh(jax.devices()[:1])
     program = build.make_program(run, sources, mesh)
+    assert "fc6, fc7 are not in the file and start at random" in capsys.readouterr().err
     # Caffe's mean of green, on [0, 1].
     assert program.task.mean[1] == pytest.approx(116.779 / 255)
     batch = meshes.place(next(build.make_data(run, sources, mesh).calibration(1)), mesh)
@@ -211,7 +212,7 @@ def test_a_run_starts_at_pretrained_weights(tmp_path, data_dir):
     random = plain.init(build.make_controls(run), batch).params
     np.testing.assert_array_equal(params["fc6"]["kernel"], random["fc6"]["kernel"])
     assert plain.task.mean[1] == 0.456
-    with pytest.raises(ValueError, match="has no fc6, and require is 'all'"):
+    with pytest.raises(ValueError, match="has no kernel of fc6, which require='all' needs"):
         build.make_program(dataclasses.replace(run, pretrained_require="all"), sources, mesh)
     with pytest.raises(
         ValueError, match="pretrained weights are VGG-16's, for FCN32s; the model is"
