@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -257,7 +258,11 @@ def make_program(run: config.Run, sources: Sources, mesh: Mesh) -> Program:
         optimizer = make_graduated_optimizer(run, len(sources[0]))
     averages = isinstance(run.optimizer, config.ClippedSSTM)
     model = make_model(run, sources[0].num_classes)
-    weights = None if run.pretrained is None else pretrained.load_vgg16(run.pretrained)
+    weights = None
+    if run.pretrained is not None:
+        weights = pretrained.load_vgg16(run.pretrained, require=run.pretrained_require)
+        if jax.process_index() == 0:
+            print(weights.describe(), file=sys.stderr)
     return Program(
         model=model,
         task=make_task(run, sources[0], weights),

@@ -62,8 +62,9 @@ class Workbench:
         """Return the records of a run's splits, loaded once."""
         key = run.dataset, run.train_split, run.evaluation_split
         if key not in self._sources:
-            dataset, *splits = key
-            self._sources[key] = build.load_sources(dataset, self._data_dir, *splits)
+            self._sources[key] = build.load_sources(
+                run.dataset, self._data_dir, run.train_split, run.evaluation_split
+            )
         return self._sources[key]
 
     def program(self, run: configs.Run) -> Program:

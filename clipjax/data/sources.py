@@ -140,6 +140,8 @@ def prepare(
             options: dict[str, Any] = {}
             if not builder_class.EMBEDDED:
                 options = _raw_options(raw_dir, skip_damaged, verify, progress)
+            elif raw_dir is not None:
+                raise ValueError(f"data set {name!r} ships in a package: leave raw_dir out")
             downloading = raw_dir is None and getattr(builder_class, "PUBLIC", False)
             downloads = root if downloading else staging
             built = _build(builder_class, staging, downloads / "downloads", options)

@@ -46,7 +46,9 @@ PREPROCESSING: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 """Mean and standard deviation of RGB on [0, 1] that weights of each origin expect."""
 
 _KERAS_DENSE = {"fc1": "fc6", "fc6": "fc6", "fc2": "fc7", "fc7": "fc7", "predictions": "fc8"}
-_TORCH_CONVS = dict(zip((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), TRUNK, strict=True))
+_TORCH_CONVS: dict[int, str] = dict(
+    zip((0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), TRUNK, strict=True)
+)
 _TORCH_DENSE = {0: "fc6", 3: "fc7", 6: "fc8"}
 _PICKLES = (".pt", ".pth", ".bin", ".pkl", ".pickle", ".ckpt")
 

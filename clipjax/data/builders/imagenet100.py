@@ -15,7 +15,7 @@ import importlib.resources
 import io
 import re
 from collections.abc import Callable, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -78,21 +78,25 @@ class Imagenet100(RawBuilder):
 
     def _train(self, dl_manager: Any, numbers: Mapping[str, int]) -> list[Item]:
         folder = self.find("train", "ILSVRC2012_img_train", "ILSVRC/Data/CLS-LOC/train")
-        outer = self.open(folder or self.archive(dl_manager, TRAIN))
+        outer = None if folder else self.open(self.archive(dl_manager, TRAIN))
         by_class: dict[str, list[Item]] = {}
         for wnid, number in numbers.items():
-            if f"{wnid}.tar" in outer.names:
-                source, names = self._inner(outer, f"{wnid}.tar")
-            else:
-                source, names = outer, outer.under(f"{wnid}/", SUFFIXES)
-            by_class[wnid] = [_item(source, name, number) for name in names]
+            source = self._class(folder, outer, wnid)
+            names = source.under("", SUFFIXES) if source else []
+            by_class[wnid] = [_item(source, name, number) for name in names if source]
         if empty := [wnid for wnid, items in by_class.items() if not items]:
             raise self.missing(f"picture of {len(empty)} classes ({', '.join(empty[:5])} ...)")
         return [item for items in by_class.values() for item in items]
 
-    def _inner(self, outer: Members, name: str) -> tuple[Members, list[str]]:
-        source = self.open(outer.path / name, outer.open(name))
-        return source, source.under("", SUFFIXES)
+    def _class(self, folder: Path | None, outer: Members | None, wnid: str) -> Members | None:
+        """Return the pictures of a class; None where there are none. Others are not looked at."""
+        if folder is not None:
+            found = (folder / wnid, folder / f"{wnid}.tar")
+            path = next((path for path in found if path.exists()), None)
+            return self.open(path) if path else None
+        assert outer is not None  # one of the two is given
+        name = f"{wnid}.tar"
+        return self.open(outer.path / name, outer.open(name)) if name in outer.names else None
 
     def _val(self, dl_manager: Any, numbers: Mapping[str, int]) -> list[Item]:
         folder = self.find("val", "ILSVRC2012_img_val", "ILSVRC/Data/CLS-LOC/val")

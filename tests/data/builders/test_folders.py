@@ -1,5 +1,6 @@
 """Tiny ImageNet and the folders of one's own."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -110,11 +111,14 @@ def test_unusual_pictures_are_converted_as_documented(tmp_path):
     rng = np.random.default_rng(0)
     grey, colour = pixels(0, channels=1), pixels(1)
     deep = rng.integers(0, 2**16, (12, 16), dtype=np.uint16)
+    deep_colour = rng.integers(0, 2**16, (12, 16, 3), dtype=np.uint16)  # blue, green, red
+    upper = (deep_colour >> 8).astype(np.uint8)
     alpha = np.dstack([colour, pixels(2, channels=1)])
     cmyk = encode(colour, "JPEG", mode="CMYK")
     files = {
         "grey.png": (encode(grey), np.dstack([grey] * 3)),
         "deep.png": (encode(deep), np.dstack([(deep >> 8).astype(np.uint8)] * 3)),
+        "deep_colour.png": (cv2.imencode(".png", deep_colour)[1].tobytes(), upper[..., ::-1]),
         "alpha.png": (encode(alpha), colour),
         "palette.png": (encode(colour, mode="P"), decode(encode(colour, mode="P"))),
         "cmyk.jpg": (cmyk, decode(cmyk)),

@@ -116,6 +116,15 @@ def test_from_folders_the_same(tmp_path, archives):
     np.testing.assert_equal(again, found)
 
 
+def test_from_a_folder_of_tars(tmp_path, archives):
+    """As the outer tar is unpacked by most."""
+    raw, train = archives
+    (raw / "ILSVRC2012_img_train.tar").unlink()
+    inner = {f"{wnid}.tar": write_tar(None, files) for wnid, files in train.items()}
+    write_folder(raw / "train", inner | {f"{OTHERS[0]}.tar": b"never to be opened"})
+    assert_is_the_data(prepared("imagenet100", tmp_path, raw), train)
+
+
 def test_val_sorted_by_class_needs_no_labels(tmp_path, archives):
     raw, train = archives
     (raw / "ILSVRC2012_img_val.tar").unlink()

@@ -186,6 +186,11 @@ def test_killed_half_way_nothing_looks_complete(tmp_path):
     assert not list(data_dir.glob(".*.preparing"))
 
 
+def test_embedded_data_takes_no_folder(tmp_path):
+    with pytest.raises(ValueError, match="'digits' ships in a package: leave raw_dir out"):
+        prepare("digits", tmp_path / "data", raw_dir=tmp_path)
+
+
 @pytest.mark.parametrize("name", ["image_folder/", "image_folder/../x", "cifar10/x", "imagenet10"])
 def test_names_that_there_are_not(tmp_path, name):
     with pytest.raises(ValueError, match=f"there is no data set {name!r}"):
