@@ -210,7 +210,31 @@ def squared_deviation(gradient: Params, total: Params, count: jax.typing.ArrayLi
         2.0
     """
     squares = jax.tree.map(lambda g, s: jnp.sum((g - s / count) ** 2), gradient, total)
-    return sum(jax.tree.leaves(squares)) * (count / (count - 1))
+    return jnp.asarray(sum(jax.tree.leaves(squares)) * (count / (count - 1)))
+
+
+def overlay(params: Params, given: Mapping[str, Any]) -> Params:
+    """Return the parameters with some branches replaced, in their own dtypes.
+
+    Examples:
+        >>> params = {"a": {"w": jnp.zeros(2), "b": jnp.zeros(1)}, "c": jnp.zeros(1)}
+        >>> overlay(params, {"a": {"w": jnp.ones(2)}})["a"]["w"].tolist()
+        [1.0, 1.0]
+
+    Raises:
+        ValueError: If there is no such branch, or it has another shape.
+    """
+    if unknown := set(given) - set(params):
+        raise ValueError(f"the parameters have no {sorted(unknown)}; they have {sorted(params)}")
+    result = dict(params)
+    for name, value in given.items():
+        if isinstance(value, Mapping):
+            result[name] = overlay(params[name], value)
+            continue
+        if value.shape != params[name].shape:
+            raise ValueError(f"{name} is {value.shape}, in the parameters {params[name].shape}")
+        result[name] = jnp.asarray(value, params[name].dtype)
+    return result
 
 
 def step(
