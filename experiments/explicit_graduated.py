@@ -315,6 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start_jax(command)
     summary = run(command.config, command.workdir)
     console = Console()
+    console.width = max(console.width, 104)  # so much the table needs
     console.print(table(summary))
     names = ", ".join(summary["unsolved"]) or "none"
     console.print(

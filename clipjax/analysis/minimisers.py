@@ -191,7 +191,7 @@ def _lowest(values: np.ndarray, dimension: int, count: int) -> np.ndarray:
 
 
 def check_levels(levels: Sequence[float] | np.ndarray, *, positive: bool = False) -> np.ndarray:
-    """Return the levels in float64; raise ValueError unless they are finite and not negative."""
+    """Return the levels in float64; raise ValueError unless finite, not negative (or positive)."""
     deltas = np.asarray(levels, float)
     good = np.isfinite(deltas) & ((deltas > 0) if positive else (deltas >= 0))
     if deltas.ndim != 1 or not deltas.size or not good.all():

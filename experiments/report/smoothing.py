@@ -89,7 +89,7 @@ def _smoothed_forms(panel: Axes, arrays: Mapping[str, np.ndarray]) -> None:
 
 def _paths(panel: Axes, arrays: Mapping[str, np.ndarray]) -> None:
     levels = arrays["levels"]
-    best = arrays["nice/minimisers"][:, 0]
+    best = arrays["new_nice/minimisers"][:, 0]
     panel.plot(best, levels, "o", color="#999999", markersize=6, markerfacecolor="none", mew=0.8)
     for i, (path, plain) in enumerate(zip(arrays["paths"], arrays["plain"], strict=True)):
         color = LEVEL_COLORS[i]
