@@ -317,7 +317,7 @@ class Run:
     # How input is made ahead, for pictures that are not kept in memory; it does not change them
     input_threads: int = 2
     input_workers: int = 0
-    """Processes that make batches; 0 leaves it to the threads."""
+    """Processes that make training batches; 0 leaves it to the threads, which usually do."""
 
     def __post_init__(self):
         tasks = ("classification", "segmentation", "super_resolution")

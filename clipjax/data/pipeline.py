@@ -138,7 +138,9 @@ class Pipeline:
     # How batches are made ahead: neither changes them
     threads: int = 2
     workers: int = 0
-    """Processes; with none, threads make the batches. Not for splits that are kept in memory."""
+    """Processes that make the training batches of splits that are not kept in memory; with none,
+    threads do, as for evaluation: decoding leaves Python's lock, so threads go a long way, and
+    processes take seconds to start."""
 
     def __post_init__(self) -> None:
         if self.threads < 1 or self.workers < 0:
@@ -191,7 +193,7 @@ class Pipeline:
             raise ValueError(f"start must not be negative, got {start}")
         rows = _rows("batch_size", self.batch_size, process_index, process_count)
         make = functools.partial(self._training_batch, rows)
-        return self._read_ahead(make, ENDLESS, start, self.training)
+        return self._read_ahead(make, ENDLESS, start, self.training, self.workers)
 
     def evaluation(
         self, *, process_index: int = 0, process_count: int = 1
@@ -282,12 +284,17 @@ class Pipeline:
         return _batch(self.training, records, view, np.empty((len(records), 0)))
 
     def _read_ahead(
-        self, make: Callable[[int], HostBatch], length: int, start: int, source: Source
+        self,
+        make: Callable[[int], HostBatch],
+        length: int,
+        start: int,
+        source: Source,
+        workers: int = 0,
     ) -> Generator[HostBatch, None, None]:
         if source.fits_in_memory:
             source.in_memory()  # a damaged record is raised here, before anything else begins
             return _iterate(_BatchSource(make, length), start, num_threads=1, workers=0)
-        return _iterate(_BatchSource(make, length), start, self.threads, self.workers)
+        return _iterate(_BatchSource(make, length), start, self.threads, workers)
 
 
 def _padded(shape: tuple[int, int], record: Record, uniforms: np.ndarray) -> Record:

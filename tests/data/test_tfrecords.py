@@ -67,7 +67,10 @@ def test_damaged_files_are_named(tmp_path, records, damage):
     }[damage]
     path = tmp_path / "a.tfrecord"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"{path} is cut, damaged or no TFRecord file: record \d"):
+    # A wrong length is seen by its own checksum, at its own record, not by what follows it.
+    record = {"cut": 3, "cut head": 4}.get(damage, 0)
+    message = f"{path} is cut, damaged or no TFRecord file: record {record} "
+    with pytest.raises(ValueError, match=message):
         record_places(path)
 
 
