@@ -40,12 +40,7 @@ from clipjax.optim.graduated import (
     implicit_graduated_optimization,
     staged,
 )
-from clipjax.optim.graduated_plan import (
-    GraduatedSchedule,
-    StagePlan,
-    graduated_schedule,
-    plan_stages,
-)
+from clipjax.optim.graduated_schedule import GraduatedSchedule, graduated_schedule
 from clipjax.optim.noise_levels import (
     noise_level,
     solve_batch_size,
@@ -63,6 +58,7 @@ from clipjax.optim.similar_triangles import (
     sstm_step_size,
 )
 from clipjax.optim.smoothing import smoothed_value_and_grad
+from clipjax.optim.stage_plan import StagePlan, plan_stages
 from clipjax.optim.zscore_clipping import ZScoreClipState, clip_by_zscore
 
 __all__ = [

@@ -1,7 +1,8 @@
 r"""Implicit graduated optimisation: a method's own noise smooths the objective, less each stage.
 
-The stages are planned in `clipjax.optim.graduated_plan`, the noise is defined in
-`clipjax.optim.noise_levels` and measured in `clipjax.optim.gradient_variance`:
+The stages' numbers come from `clipjax.optim.graduated_schedule` and their lengths from
+`clipjax.optim.stage_plan`; the noise is defined in `clipjax.optim.noise_levels` and measured in
+`clipjax.optim.gradient_variance`:
 
 ```python
 schedule = clipjax.graduated_schedule(0.1, 128, 5, decay="geometric", batch_share=0.5)
@@ -33,7 +34,8 @@ import optax
 
 from clipjax.optim._trees import increment, transformation
 from clipjax.optim.accumulation import accumulate_gradients
-from clipjax.optim.graduated_plan import GraduatedSchedule, StagePlan, plan_stages
+from clipjax.optim.graduated_schedule import GraduatedSchedule
+from clipjax.optim.stage_plan import StagePlan, plan_stages
 
 InnerFactory = Callable[..., optax.GradientTransformation]
 """An optimizer's factory, called with `learning_rate` (a schedule) and, if the schedule of the
@@ -99,7 +101,7 @@ def implicit_graduated_optimization(
             `optax.sgd` while the schedule follows a formula for the normalised heavy ball.
 
     Examples:
-        >>> from clipjax.optim.graduated_plan import graduated_schedule
+        >>> from clipjax.optim.graduated_schedule import graduated_schedule
         >>> schedule = graduated_schedule(1.0, 1, 2, decay="geometric", batch_share=1.0)
         >>> schedule.batch_sizes
         (1, 2)
@@ -144,7 +146,7 @@ def staged(inner: InnerFactory, plan: StagePlan) -> optax.GradientTransformation
             schedule follows a formula for the normalised heavy ball.
 
     Examples:
-        >>> from clipjax.optim.graduated_plan import graduated_schedule
+        >>> from clipjax.optim.graduated_schedule import graduated_schedule
         >>> schedule = graduated_schedule(1.0, 1, 2, decay="geometric", factor=0.5)
         >>> tx = staged(optax.sgd, plan_stages(schedule, 1, 1))
         >>> x = jnp.array(0.0)

@@ -9,9 +9,9 @@ import optax
 import pytest
 
 import clipjax
+from clipjax import graduated_schedule, plan_stages
 from clipjax.optim.gradient_variance import variance_stats
 from clipjax.optim.graduated import StagedMomentumState, implicit_graduated_optimization
-from clipjax.optim.graduated_plan import graduated_schedule, plan_stages
 from tests.optim.problems import assert_rows_close, gradients, run, tree
 from tests.optim.reference import double
 

@@ -1,3 +1,5 @@
+"""Planned stages: their numbers, against the paper and its code, and their boundaries."""
+
 import json
 import math
 from pathlib import Path
@@ -7,13 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from clipjax.optim.graduated_plan import (
-    DECAYS,
-    GraduatedSchedule,
-    StagePlan,
-    graduated_schedule,
-    plan_stages,
-)
+from clipjax import GraduatedSchedule, StagePlan, graduated_schedule, plan_stages
+from clipjax.optim.graduated_schedule import DECAYS
 from clipjax.optim.noise_levels import noise_level, solve_learning_rate
 
 GOLDEN = Path(__file__).parents[1] / "golden"
