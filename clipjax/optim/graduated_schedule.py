@@ -11,8 +11,8 @@ Algorithm 3 of the paper,
 and a halving of δ² is "lr": η · 0.7071, "batch": b · 2, or "hybrid": η · 0.8660 and b · 1.5.
 
 Everything here is host arithmetic in float64: `graduated_schedule` gives the numbers of each stage,
-`clipjax.plan_stages` adds how long the stages last. `implicit_graduated_optimization` trains by a plan; a
-training loop with batches of its own reads the same numbers.
+`clipjax.plan_stages` adds how long the stages last. `implicit_graduated_optimization` trains by a
+plan; a training loop with batches of its own reads the same numbers.
 """
 
 import math
