@@ -267,12 +267,17 @@ def init_clip_state(params: optax.Params, level: ScalarOrSchedule) -> ClipState:
 
 
 def level_at(level: ScalarOrSchedule, count: jax.Array, dtype: Any) -> jax.Array:
-    """Return the level at step `count` (from 0) as an array of the given dtype.
+    """Return the level at step `count` (from 0) as a new array of the given dtype, at least 0.
 
-    The array is a new one: a state that held the caller's (such as a hyperparameter kept by
-    `optax.inject_hyperparams`) could not be donated.
+    A schedule or a traced number may fall below 0, where nothing can be raised; as a level it would
+    turn gradients round. New, because a state that held the caller's array (such as a
+    hyperparameter kept by `optax.inject_hyperparams`) could not be donated.
+
+    Examples:
+        >>> print(level_at(lambda k: 1.0 - k, jnp.array(3), jnp.float32))
+        0.0
     """
-    return jnp.array(level(count) if callable(level) else level, dtype, copy=True)
+    return jnp.maximum(jnp.asarray(level(count) if callable(level) else level, dtype), 0)
 
 
 def record(state: ClipState, norm: jax.Array, level: jax.Array, clipped: jax.Array) -> ClipState:

@@ -251,6 +251,18 @@ def test_normalising():
         np.testing.assert_allclose(updates, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_level_that_falls_below_zero_stops_and_does_not_turn_round(kind):
+    tx = CONSTRUCTORS[kind](lambda k: 1.0 - k)
+    state = tx.init(tree())
+    for expected in (1.0, 0.0, 0.0):  # the levels of steps 0, 1, 2
+        updates, state = tx.update(tree(), state)
+        np.testing.assert_allclose(
+            reference.norm(kind, jax.device_get(updates)), expected, rtol=1e-6
+        )
+        assert clipjax.clip_stats(state).level == expected
+
+
 def test_gradients_flow_through_a_clipping():
     """d|clip(g)|²/dg is 0 outside the ball (the length is fixed) and 2g inside, finite at 0."""
 
