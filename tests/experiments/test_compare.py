@@ -68,7 +68,7 @@ def test_one_compilation_for_each_method(done, bench):
     assert len(programs) == 2
     for program in programs:
         assert program.train_step._cache_size() == 1
-        assert program.init._cache_size() == 1
+        assert program.init.func._cache_size() == 1
         assert program.evaluate._cache_size() == 1
 
 
