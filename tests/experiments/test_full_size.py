@@ -14,7 +14,7 @@ from clipjax.train import mesh as meshes
 from configs import thesis
 from experiments import build, inputs
 from experiments import config as configs
-from experiments.train import Workbench, main, parse_train
+from experiments.train import Workbench, parse_train, run_one
 from tests.data.builders.miniature import encode, palette, pixels, shared, write_folder
 from tests.experiments.test_config import make_run
 
@@ -67,10 +67,10 @@ def test_small_is_a_flag(tmp_path):
 
 
 def test_a_full_size_run_without_its_data_says_how_to_prepare_it(tmp_path):
-    config = str(ROOT / "configs/voc2012_adam.py")
-    line = ["--config", config, "--workdir", str(tmp_path / "w"), "--data-dir", str(tmp_path)]
+    run = configs.load(ROOT / "configs/voc2012_adam.py")
     with pytest.raises(FileNotFoundError, match=r"prepare --dataset voc2012_segmentation"):
-        main(line)
+        run_one(run, tmp_path / "work", Workbench(tmp_path / "data"))
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +129,6 @@ def test_pictures_of_any_size_are_trained_on_and_evaluated(tmp_path, data_dir, t
     )
     bench = Workbench(data_dir)
     bench.mesh = meshes.make_mesh(jax.devices()[:1])
-    from experiments.train import run_one
-
     summary = run_one(run, tmp_path, bench)
     expected = {
         "classification": {"top1", "top5"},
