@@ -81,7 +81,7 @@ def clip_by_adaptive_norm(
         >>> _, state = tx.update(grads, tx.init(grads))
         >>> grads = {"w": jnp.array([30.0, 40.0]), "b": jnp.array(0.15)}
         >>> updates, state = tx.update(grads, state)
-        >>> print(updates["w"], updates["b"])  # w had norm 0.5 and may have twice that; b passes
+        >>> print(jnp.round(updates["w"], 3), updates["b"])  # w may have twice its norm; b passes
         [0.6 0.8] 0.15
 
     References:
