@@ -2,6 +2,7 @@
 
 from clipjax.data.augment import Augment, aligned_crop, compose, dihedral, flip, pad_crop
 from clipjax.data.builders.photographs import credits
+from clipjax.data.libsvm import read_libsvm
 from clipjax.data.pipeline import Pipeline, Views
 from clipjax.data.sources import (
     DatasetNotPrepared,
@@ -42,6 +43,7 @@ __all__ = [
     "random_crop",
     "random_resized_crop",
     "random_scale_crop",
+    "read_libsvm",
     "resize_center_crop",
     "splits",
 ]

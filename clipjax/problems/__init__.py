@@ -6,7 +6,7 @@ their paths differ by what the methods do and by nothing else) and lets one meth
 with it.
 
 A `Problem` states its constants: L, μ, f* and x*. A `Noise` states its tail. `AdditiveNoise` joins
-one of each into an oracle.
+one of each into an oracle; `Minibatch` samples the examples of a finite sum.
 """
 
 from clipjax.problems.benchmark_functions import (
@@ -22,22 +22,33 @@ from clipjax.problems.benchmark_functions import (
     Schwefel221,
     Sphere,
 )
-from clipjax.problems.noises import Normal, StudentT
+from clipjax.problems.finite_sums import FiniteSum, LogisticRegression, PowerRegression
+from clipjax.problems.functions import Function
+from clipjax.problems.noises import Normal, StudentT, SymmetricStable
 from clipjax.problems.objectives import Quadratic, Rosenbrock
-from clipjax.problems.oracles import AdditiveNoise
+from clipjax.problems.oracles import AdditiveNoise, Minibatch
 from clipjax.problems.protocols import Noise, Oracle, Problem
+from clipjax.problems.skewed_noises import BurrXII, Exponential, Pareto, Standardised, Weibull
 
 __all__ = [
     "Ackley",
     "AdditiveNoise",
     "Alpine1",
+    "BurrXII",
     "DropWave",
     "Ellipsoid",
+    "Exponential",
+    "FiniteSum",
+    "Function",
     "Griewank",
     "HappyCat",
+    "LogisticRegression",
+    "Minibatch",
     "Noise",
     "Normal",
     "Oracle",
+    "Pareto",
+    "PowerRegression",
     "Problem",
     "Quadratic",
     "Rastrigin",
@@ -46,5 +57,8 @@ __all__ = [
     "Schwefel",
     "Schwefel221",
     "Sphere",
+    "Standardised",
     "StudentT",
+    "SymmetricStable",
+    "Weibull",
 ]

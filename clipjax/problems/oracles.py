@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from clipjax.problems.finite_sums import FiniteSum
 from clipjax.problems.protocols import Noise, Problem
 
 
@@ -36,3 +37,40 @@ class AdditiveNoise:
     def gradient(self, x: jax.Array, draw: jax.Array) -> jax.Array:
         """Return ∇f(x) + ξ, shape (n,)."""
         return jax.grad(self.problem.value)(x) + draw
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """The oracle that samples examples with replacement: ∇f(x, ξ) = 1/b Σ_{i in ξ} ∇f_i(x).
+
+    Args:
+        problem: a mean over examples.
+        batch_size: the number b of examples in a draw, at least 1.
+
+    Raises:
+        ValueError: if the batch size is below 1.
+
+    Examples:
+        >>> import jax, numpy as np
+        >>> from clipjax.problems import LogisticRegression
+        >>> problem = LogisticRegression(np.eye(3), np.array([1, -1, 1]))
+        >>> draw = Minibatch(problem, 2).sample(jax.random.key(0), jnp.float32)
+        >>> draw.shape, bool(jnp.all((0 <= draw) & (draw < 3)))
+        ((2,), True)
+    """
+
+    problem: FiniteSum
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
+
+    def sample(self, key: jax.Array, dtype: jnp.dtype) -> jax.Array:
+        """Return ξ: the indices of b examples, each equally likely, int32 (b,)."""
+        del dtype  # indices have their own
+        return jax.random.randint(key, (self.batch_size,), 0, self.problem.num_examples)
+
+    def gradient(self, x: jax.Array, draw: jax.Array) -> jax.Array:
+        """Return the mean gradient over the draw, shape (n,)."""
+        return jax.grad(self.problem.value_on)(x, draw)

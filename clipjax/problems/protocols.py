@@ -40,7 +40,7 @@ class Problem(Protocol):
 
 
 class Noise(Protocol):
-    """A symmetric law, drawn independently for every coordinate."""
+    """A law centred at 0: its mean, or its median where it has none; drawn per coordinate."""
 
     @property
     def variance(self) -> float:
