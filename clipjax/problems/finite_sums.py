@@ -127,9 +127,13 @@ class LogisticRegression:
         return self.features.shape[1]
 
     @cached_property
+    def _largest(self) -> float:
+        return largest_singular_value(self.features)
+
+    @property
     def smoothness(self) -> float:
         """Return L = σ_max(A)² / (4m) + ridge."""
-        return largest_singular_value(self.features) ** 2 / (4 * self.num_examples) + self.ridge
+        return self._largest**2 / (4 * self.num_examples) + self.ridge
 
     @property
     def strong_convexity(self) -> float:
@@ -227,19 +231,20 @@ class PowerRegression:
         return self.features.shape[1]
 
     @cached_property
+    def _curvatures(self) -> np.ndarray:
+        """Return the eigenvalues of the Hessian for ν = 1, ascending."""
+        gram = _gram(self.features, np.ones(self.num_examples))
+        return np.maximum(np.linalg.eigvalsh(gram), 0) * 2 / self.num_examples
+
+    @property
     def smoothness(self) -> float:
         """Return L = 2 σ_max(A)² / m for ν = 1, else inf."""
-        if self.exponent < 1:
-            return math.inf
-        return 2 * largest_singular_value(self.features) ** 2 / self.num_examples
+        return math.inf if self.exponent < 1 else float(self._curvatures[-1])
 
-    @cached_property
+    @property
     def strong_convexity(self) -> float:
         """Return μ = 2 σ_min(A)² / m for ν = 1, else 0."""
-        if self.exponent < 1:
-            return 0.0
-        squares = np.linalg.eigvalsh(_gram(self.features, np.ones(self.num_examples)))
-        return 2 * max(0.0, float(squares[0])) / self.num_examples
+        return 0.0 if self.exponent < 1 else float(self._curvatures[0])
 
     @cached_property
     def holder_constant(self) -> float:

@@ -28,6 +28,15 @@ SETTINGS = ("learning_rate", "momentum", "clip_level", "smoothness")
 """The optimizer's fields that the score table shows."""
 
 
+SECOND_HALF = {
+    "level": "median",
+    "maximum": "maximum",
+    "worst": "worst maximum",
+    "oscillation": "oscillation",
+}
+"""What a summary says of the second half of a run, and the titles of these columns."""
+
+
 def lead(grid: Grid, heavy: Tails | None) -> str:
     """Say in two sentences what was run."""
     said = []
@@ -228,8 +237,8 @@ def heavy_tails(heavy: Tails) -> Section:
     confidence = f"{100 * config['confidence']:g} %"
     parts: list[Part] = [
         Text(
-            f"{summary['problem']} in {config['dimension']} dimensions from f(x) − f* = "
-            f"{summary['initial_gap']:g}, independent noise in every coordinate of every gradient, "
+            f"{summary['problem']} in {summary['constants']['dimension']} dimensions from "
+            f"f(x) − f* = {summary['initial_gap']:.6g}, {_noise_words(config['noises'])}, "
             f"{config['steps']:,} gradients for each method, {config['replicas']:,} replicas. "
             "Under heavy-tailed noise the end of a run depends on the rarest, largest gradients "
             "that it met. A mean over a few seeds does not show that; quantiles over thousands of "
@@ -250,8 +259,19 @@ def heavy_tails(heavy: Tails) -> Section:
         ),
     ]
     parts += [quantile_table(summary, noise) for noise in summary["results"]]
-    parts.append(Bullets(tuple(_method_lines(config))))
+    parts += [plateau_table(summary, noise) for noise in summary["reference_plateau"]]
+    described = summary["methods"].items()
+    parts.append(Bullets(tuple(f"{summary['labels'][name]}: {said}." for name, said in described)))
     return Section("Heavy tails", tuple(parts))
+
+
+def _noise_words(noises: Sequence[str]) -> str:
+    sampled = [noise for noise in noises if noise.startswith("minibatch")]
+    added = "independent noise in every coordinate of every gradient"
+    if not sampled:
+        return added
+    sampling = "examples sampled with replacement"
+    return sampling if len(sampled) == len(noises) else f"{added}, or {sampling}"
 
 
 def quantile_table(summary: Mapping[str, Any], noise: str) -> Table:
@@ -278,16 +298,23 @@ def quantile_table(summary: Mapping[str, Any], noise: str) -> Table:
     )
 
 
-def _method_lines(config: Mapping[str, Any]) -> list[str]:
-    rate, level = config["learning_rate"], config["clip_level"]
-    return [
-        f"SGD: step size {rate:g}.",
-        f"normalised SGD: every step is {config['normalized_factor'] * rate:g} long.",
-        f"clipped-SGD: step size {rate:g}, level {level:g}; "
-        f"no step is longer than {rate * level:g}.",
-        f"clipped-SSTM: a = {1 / config['sstm_learning_rate']:g}, L = 1, "
-        f"B = {config['sstm_clip_level']:g}, which no step is longer than.",
-    ]
+def plateau_table(summary: Mapping[str, Any], noise: str) -> Table:
+    """Return what the methods do once they have settled, and the reference numbers beside."""
+    reference = summary["reference_plateau"].get(noise, {})
+    rows = []
+    for method, result in summary["results"].get(noise, {}).items():
+        found = [readable(result["second_half"][k]) for k in SECOND_HALF]
+        rows.append(
+            (Cell(summary["labels"][method]), *map(Cell, found), Cell(reference.get(method, "–")))
+        )
+    return Table(
+        title=f"{tails.noise_label(noise, summary)}: f(x) − f* over the second half",
+        header=("method", *SECOND_HALF.values(), "reference"),
+        rows=tuple(rows),
+        caption="Median over replicas and records; median over replicas of the largest value; the "
+        "largest of all; median over replicas of the standard deviation of log10 of the gap. "
+        f"Reference: {summary['reference_source']}.",
+    )
 
 
 # -- Where it comes from --------------------------------------------------------------------------

@@ -76,7 +76,7 @@ def noise_label(noise: str, summary: Mapping[str, Any]) -> str:
     """
     if noise == "student_t":
         return f"Student's t({summary['config']['df']:g}) noise"
-    return f"{noise} noise"
+    return noise if noise.startswith("minibatch") else f"{noise} noise"
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

@@ -21,10 +21,10 @@ ORDER = (
 
 
 def write_report(workdir: Path) -> Path:
-    """Write the report of a grid into its folder.
+    """Write the report of a grid, or of a heavy-tail experiment alone, into its folder.
 
     Args:
-        workdir: the grid's folder.
+        workdir: the grid's or the experiment's folder.
 
     Returns:
         The path of report.html.
@@ -52,9 +52,10 @@ def show(workdir: Path, console: Console) -> None:
 
 
 def read(workdir: Path) -> tuple[Grid, Tails | None]:
-    """Return the runs of a grid and its heavy-tail experiment, if it has one."""
+    """Return the runs of a grid and its heavy-tail experiment, if it has one or is one."""
     grid = results.read_grid(workdir, ORDER)
-    folder = workdir / results.HIGH_PROBABILITY
+    alone = (workdir / "curves.npz").exists()
+    folder = workdir if alone else workdir / results.HIGH_PROBABILITY
     heavy = None
     if folder.is_dir():
         needed = ("results", "labels", "reference", "config", "wall_time")
@@ -79,7 +80,8 @@ def make_page(grid: Grid, heavy: Tails | None) -> page.Page:
             made.append(sections.heavy_tails(heavy))
     made.append(sections.provenance(grid, heavy))
     made += sections.credits(grid)
-    return page.Page("Methods compared", sections.lead(grid, heavy), tuple(made))
+    title = "Methods compared" if grid else "Methods in the tail"
+    return page.Page(title, sections.lead(grid, heavy), tuple(made))
 
 
 def _terminal(table: page.Table) -> rich.table.Table:

@@ -9,6 +9,7 @@ import pytest
 from clipjax import problems
 from experiments import high_probability as experiment
 from experiments.high_probability import Config, Method, simulate
+from experiments.high_probability import __main__ as command
 
 SMALL = Config(dimension=3, steps=50, replicas=8, records=5, noises=("student_t",))
 
@@ -59,7 +60,8 @@ def test_under_normal_noise_the_three_methods_are_alike(default_run):
 def test_files_hold_what_was_returned(default_run):
     summary, workdir = default_run
     assert json.loads((workdir / "summary.json").read_text()) == summary
-    assert sorted(p.name for p in workdir.iterdir()) == ["curves.npz", "summary.json"]
+    names = ["curves.npz", "final.parquet", "quantiles.parquet", "summary.json"]
+    assert sorted(p.name for p in workdir.iterdir()) == names
     curves = np.load(workdir / "curves.npz")
     calls = curves["oracle_calls"]
     assert (calls[0], calls[-1]) == (0, 2000)
@@ -151,9 +153,9 @@ def test_replicas_that_diverge_are_counted_and_never_dropped(tmp_path):
 
 
 def test_the_command_line_sets_every_number(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(experiment, "start_jax", lambda command: None)  # JAX has started here
+    monkeypatch.setattr(command, "start_jax", lambda command: None)  # JAX has started here
     line = f"--workdir {tmp_path}/new --noises normal --steps 20 --replicas 5 --dimension 2"
-    assert experiment.main(line.split()) == 0
+    assert command.main(line.split()) == 0
     assert "99.9 %" in capsys.readouterr().out
     config = json.loads((tmp_path / "new" / "summary.json").read_text())["config"]
     assert (config["noises"], config["steps"], config["replicas"]) == (["normal"], 20, 5)

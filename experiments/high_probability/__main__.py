@@ -1,0 +1,71 @@
+"""Run the experiment from the command line."""
+
+import argparse
+import runpy
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import tyro
+from rich.console import Console
+
+from experiments import config as configs
+from experiments.high_probability.config import Config
+from experiments.high_probability.run import run, tables
+from experiments.train import EXIT_STOPPED, Command, explain, parse, start_jax, stop_on_sigterm
+
+
+@dataclass(frozen=True)
+class HighProbabilityCommand(Command):
+    """Follow the quantiles of f(x) - f* over thousands of replicas."""
+
+    config: Path | None = None
+    """A file that yields a Config of this experiment; flags change its values."""
+    experiment: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    """The experiment, flag by flag."""
+
+
+def load(path: Path) -> Config:
+    """Return the `config` that a Python file yields.
+
+    Raises:
+        FileNotFoundError: no such file, with the nearest name beside it.
+        ValueError: the file yields something else.
+    """
+    if not path.is_file():
+        near = configs.nearest(str(path), [str(p) for p in path.parent.glob("[!_]*.py")])
+        raise FileNotFoundError(f"no config file {path}; {near}")
+    config = runpy.run_path(str(path)).get("config")
+    if not isinstance(config, Config):
+        raise ValueError(
+            f"{path} yields config = {config!r}; expected an experiments.high_probability.Config"
+        )
+    return config
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the experiment, print its tables and write its page."""
+    from experiments.report import write_report
+
+    arguments = sys.argv[1:] if arguments is None else arguments
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config", type=Path)
+    path = first.parse_known_args(arguments)[0].config
+    given = {} if path is None else {"config": path, "experiment": load(path)}
+    command = parse(HighProbabilityCommand, arguments, **given)
+    start_jax(command)
+    summary = run(command.experiment, command.workdir, should_stop=stop_on_sigterm())
+    if summary is None:
+        print("stopped and saved; the same line goes on", file=sys.stderr)
+        return EXIT_STOPPED
+    if jax.process_index() == 0:
+        Console().print(*tables(summary), sep="\n")
+        print(write_report(command.workdir))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(explain(main))

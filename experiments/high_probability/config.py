@@ -1,0 +1,287 @@
+"""What the experiment is: the problem, the noises, the methods, how long, how often."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import clipjax
+from clipjax import problems
+from clipjax.data import read_libsvm
+from experiments.high_probability.expressions import evaluate
+from experiments.high_probability.simulate import Method, evaluation_point
+
+_POSITIVE = (
+    "df",
+    "learning_rate",
+    "clip_level",
+    "normalized_factor",
+    "sstm_learning_rate",
+    "sstm_clip_level",
+    "memory",
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """The experiment; by default f(x) = 1/2 |x|² with independent noise in every coordinate.
+
+    Problems, noises and methods are short names or calls of them, such as `student_t(3)`, or of
+    anything importable, such as `my_module.problem(2)` or `Adam = optax.adam(0.01)`: see
+    `PROBLEMS`, `NOISES` and `methods`.
+
+    **Where the default methods' parameters come from.** SGD, clipped-SGD and normalised SGD share
+    one step size and are not tuned. Normalised SGD's is multiplied by `normalized_factor`, about
+    the norm √20 of normal noise, so that the three agree under normal noise. Clipped-SSTM spends as
+    many gradients. Its theory asks for clipping at λ_k = B/α_k, so that no step is longer than B; B
+    is the longest step of clipped-SGD, learning_rate * clip_level, and so again nothing is tuned.
+    `sstm_learning_rate` is 1/a. Of a in {10, 100, 1000, 10000} we took 1000; the final quantiles
+    under Student's t differ by less than 3 % between them, because there nearly every step is
+    clipped. (B = 0.03 would halve clipped-SSTM's final quantiles; so would smaller steps those of
+    the others.) The start does not matter for the final quantiles of SGD, clipped-SGD and
+    normalised SGD, which have reached their stationary level; from x = 0 they are the same.
+    """
+
+    # What is minimised, under which noise.
+    problem: str = "quadratic"
+    """quadratic, rosenbrock, logistic_regression(FILE), ..., or module.function(...)."""
+    dimension: int = 20
+    """Number of coordinates n of the quadratic 1/2 |x|²."""
+    start: float = 1.0
+    """Every coordinate of the first point, counted from `start_from`."""
+    start_slope: float = 0.0
+    """Coordinate i (from 0) of the first point is moved by i times this."""
+    start_from: Literal["origin", "minimiser"] = "origin"
+    """What the first point is counted from."""
+    noises: tuple[str, ...] = ("normal", "student_t")
+    """Laws of the noise: normal, student_t(1.5), minibatch(20), ..."""
+    df: float = 1.5
+    """Degrees of freedom of a student_t without arguments."""
+
+    # How long, how often, from which random numbers.
+    steps: int = 2000
+    """Stochastic gradients per replica and method."""
+    replicas: int = 2000
+    """Independent replicas."""
+    seed: int = 0
+    """Replica i draws from fold_in(key(seed), i)."""
+    records: int = 80
+    """Number of times at which the gap is recorded."""
+    spacing: Literal["geometric", "linear"] = "geometric"
+    """How these times are spaced."""
+    precision: Literal["float32", "float64"] = "float32"
+    """The dtype of the whole computation."""
+
+    # The methods.
+    methods: tuple[str, ...] = ("sgd", "normalized_sgd", "clipped_sgd", "clipped_sstm")
+    """Names of methods, or LABEL = CALL of any factory of an Optax transformation."""
+    learning_rate: float = 0.01
+    """Step size γ of SGD and clipped-SGD."""
+    clip_level: float = 10.0
+    """Level λ of clipped-SGD."""
+    normalized_factor: float = 4.5
+    """Normalised SGD's step is this times the learning rate."""
+    sstm_learning_rate: float = 1e-3
+    """1/a of clipped-SSTM, with smoothness L = 1."""
+    sstm_clip_level: float = 0.1
+    """B of clipped-SSTM, its longest step."""
+
+    # What is reported, and how the work is portioned.
+    levels: tuple[float, ...] = (0.5, 0.9, 0.99, 0.999)
+    """Quantile levels."""
+    confidence: float = 0.95
+    """Coverage of the bootstrap intervals."""
+    reference: str = ""
+    """Name of published or recorded numbers shown beside the results."""
+    memory: float = 512.0
+    """MiB of intermediate arrays per device: replicas run in chunks that stay below."""
+    chunk: int = 0
+    """Most replicas per chunk; 0 takes as many as fit."""
+
+    def __post_init__(self) -> None:
+        for name in ("dimension", "steps", "replicas", "records"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in _POSITIVE:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{name} is {value}; it must be positive and finite")
+        if self.chunk < 0:
+            raise ValueError(f"chunk is {self.chunk}; it must be 0 (as many as fit) or more")
+        for level in (*self.levels, self.confidence):
+            if not 0 < level < 1:
+                raise ValueError(f"quantile levels and confidence lie in (0, 1), not {level}")
+        for noise in self.noises:
+            make_noise(noise, self.df)
+        methods(self)
+
+
+# -- Problems and noises --------------------------------------------------------------------------
+
+NOISES: dict[str, Callable[..., Any]] = {
+    "normal": problems.Normal,
+    "student_t": problems.StudentT,
+    "stable": problems.SymmetricStable,
+    "exponential": problems.Exponential,
+    "weibull": problems.Weibull,
+    "burr": problems.BurrXII,
+    "pareto": problems.Pareto,
+    "standardised": problems.Standardised,
+    "minibatch": lambda batch_size: partial(problems.Minibatch, batch_size=batch_size),
+}
+"""Names of noises; what a call of one returns is a noise, or makes an oracle of a problem."""
+
+PROBLEMS: dict[str, Callable[..., problems.Problem]] = {
+    "quadratic": lambda *spectrum: problems.Quadratic(spectrum),
+    "rosenbrock": problems.Rosenbrock,
+    "logistic_regression": lambda file, sparse=False, ridge=0.0: problems.LogisticRegression(
+        *read_libsvm(Path(file), sparse=sparse), ridge=ridge
+    ),
+}
+"""Names of problems; `quadratic` without arguments is 1/2 |x|² in `Config.dimension`."""
+
+
+def make_noise(text: str, df: float) -> Any:
+    """Return what a noise's text describes: a noise, or a function from a problem to an oracle.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest one, or arguments that are refused.
+    """
+    named = NOISES | {"student_t": lambda df=df, scale=1.0: problems.StudentT(df, scale)}
+    made = evaluate(text, named, "noise")
+    if not (callable(made) or hasattr(made, "sample")):
+        raise ValueError(f"noise {text!r} is {made!r}; expected a noise or a function to an oracle")
+    return made
+
+
+def make_problem(config: Config) -> problems.Problem:
+    """Return the problem.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest one, or arguments that are refused.
+    """
+    ones = (1.0,) * config.dimension
+    named = PROBLEMS | {"quadratic": lambda *spectrum: problems.Quadratic(spectrum or ones)}
+    made = evaluate(config.problem, named, "problem")
+    if not (hasattr(made, "value") and hasattr(made, "minimiser")):
+        raise ValueError(f"problem {config.problem!r} is {made!r}; expected a clipjax Problem")
+    return made
+
+
+def make_oracle(problem: problems.Problem, noise: str, df: float) -> problems.Oracle:
+    """Return the problem's stochastic gradients under a noise."""
+    made = make_noise(noise, df)
+    if callable(made):
+        oracle: Any = made(problem)
+        return oracle
+    return problems.AdditiveNoise(problem, made)
+
+
+def first_point(config: Config, problem: problems.Problem) -> jax.Array:
+    """Return x_0, shape (n,), in the configuration's dtype."""
+    moved = config.start + config.start_slope * np.arange(problem.dimension)
+    if config.start_from == "minimiser":
+        moved = moved + np.array(problem.minimiser)
+    return jnp.asarray(moved, config.precision)
+
+
+# -- Methods --------------------------------------------------------------------------------------
+
+
+def presets(config: Config) -> dict[str, Method]:
+    """Return the methods that have names, with the configuration's parameters."""
+    rate = config.learning_rate
+    normalized_rate = config.normalized_factor * rate
+    a, longest = 1 / config.sstm_learning_rate, config.sstm_clip_level
+
+    def method(
+        label: str, description: str, make: Callable[[jax.Array], Any], averages: bool = False
+    ) -> Method:
+        point = clipjax.eval_params if averages else evaluation_point
+        return Method(label, make, description, point)
+
+    return {
+        "sgd": method("SGD", f"step size {rate:g}", lambda _: optax.sgd(rate)),
+        "normalized_sgd": method(
+            "normalised SGD",
+            f"every step is {normalized_rate:g} long",
+            lambda _: optax.chain(clipjax.normalize_by_global_norm(), optax.sgd(normalized_rate)),
+        ),
+        "clipped_sgd": method(
+            "clipped-SGD",
+            f"step size {rate:g}, level {config.clip_level:g}; no step is longer than "
+            f"{rate * config.clip_level:g}",
+            lambda _: clipjax.clipped_sgd(rate, config.clip_level),
+        ),
+        "clipped_sstm": method(
+            "clipped-SSTM",
+            f"a = {a:g}, L = 1, B = {longest:g}, which no step is longer than",
+            lambda _: clipjax.clipped_sstm(
+                config.sstm_learning_rate, smoothness=1.0, clip_level=longest
+            ),
+            averages=True,
+        ),
+        "autoclip": method(
+            "AutoClip-10",
+            f"step size {rate:g}, clipped to the 10 % quantile of the norms so far",
+            lambda _: optax.chain(
+                clipjax.clip_by_quantile(0.1, window=config.steps), optax.sgd(rate)
+            ),
+        ),
+        "zclip": method(
+            "ZClip",
+            f"step size {rate:g}, norms beyond 2.5 standard deviations pulled in",
+            lambda _: optax.chain(clipjax.clip_by_zscore(), optax.sgd(rate)),
+        ),
+    }
+
+
+def methods(config: Config) -> dict[str, Method]:
+    """Return the methods compared, by name.
+
+    A text `LABEL = CALL` is a method of that name; in the call, `key` is the replica's own key.
+    A growing batch is a transformation that accumulates (`optax.MultiSteps(inner, schedule)`):
+    every stochastic gradient then counts as one oracle call, and updates come where they are due.
+
+    Raises:
+        ValueError: for an unknown name, with the nearest one, a name given twice, or a call that
+            does not return a transformation.
+    """
+    known = presets(config)
+    found: dict[str, Method] = {}
+    for text in config.methods:
+        label, equals, call = (part.strip() for part in text.partition("="))
+        if not equals or "(" in label:  # the sign belongs to a keyword argument
+            label = call = text.strip()
+        if call in known:
+            name = call if label == call else label
+            method = dataclasses.replace(known[call], label=label) if name != call else known[call]
+        elif "(" in call:
+            name, method = label, _called(label, call)
+        else:
+            evaluate(call, known, "method")  # says which name is nearest
+            raise ValueError(f"method {text!r}; expected a name or LABEL = CALL")
+        if name in found:
+            raise ValueError(
+                f"method {name!r} is given twice; write LABEL = ... to tell them apart"
+            )
+        found[name] = method
+    return found
+
+
+def _called(label: str, call: str) -> Method:
+    def make(key: jax.Array) -> Any:
+        return evaluate(call, {"key": key}, "method")
+
+    made = make(jax.random.key(0))
+    if not (hasattr(made, "init") and hasattr(made, "update")):
+        raise ValueError(f"method {call!r} is {made!r}; expected an Optax transformation")
+    return Method(label, make, call)
