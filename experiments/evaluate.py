@@ -16,6 +16,7 @@ from clipjax.train import mesh as meshes
 from clipjax.train.checkpoint import Checkpoints, Position
 from clipjax.train.log import scalars
 from clipjax.train.loop import evaluate, evaluation_point
+from clipjax.train.state import TrainState
 from experiments import build
 from experiments import config as configs
 from experiments.train import Command, Workbench, explain, parse, start_jax
@@ -26,8 +27,8 @@ class EvaluateCommand(Command):
     """Evaluate a run's newest checkpoint."""
 
 
-def evaluate_run(workdir: Path, bench: Workbench) -> dict[str, float]:
-    """Return the evaluation metrics of a workdir's newest checkpoint.
+def restore(workdir: Path, bench: Workbench) -> tuple[configs.Run, TrainState]:
+    """Return a run's config and its newest checkpoint.
 
     Raises:
         FileNotFoundError: the workdir holds no run, or the run has no checkpoint yet.
@@ -44,6 +45,18 @@ def evaluate_run(workdir: Path, bench: Workbench) -> dict[str, float]:
         raise FileNotFoundError(
             f"{workdir}/checkpoints has no checkpoint; train with experiments.train first"
         )
+    return run, state
+
+
+def evaluate_run(workdir: Path, bench: Workbench) -> dict[str, float]:
+    """Return the evaluation metrics of a workdir's newest checkpoint.
+
+    Raises:
+        FileNotFoundError: the workdir holds no run, or the run has no checkpoint yet.
+    """
+    run, state = restore(workdir, bench)
+    program = bench.program(run)
+    data = build.make_data(run, bench.sources(run.dataset), bench.mesh)
     point = evaluation_point(program, state, data, run.calibration_batches)
     return scalars({"step": int(state.step)} | evaluate(program, *point, data))
 

@@ -1,9 +1,16 @@
-"""What a sample of runs says, and how smoothed an objective is.
+"""What a sample says, how noisy gradients are, and how smoothed an objective is.
 
-Quantiles far in the tail with intervals; averages over noise without random numbers; checks of the
-conditions under which graduated optimisation is proved to work.
+Quantiles far in the tail with intervals; how heavy a tail is, beside a Gaussian control; norms of
+gradient noise; averages over noise without random numbers; checks of the conditions under which
+graduated optimisation is proved to work. Losses over planes are in `clipjax.analysis.landscape`.
 """
 
+from clipjax.analysis.gradient_noise import (
+    GradientNoise,
+    gradient_noise,
+    mean_gradient,
+    minibatch_noise,
+)
 from clipjax.analysis.minimisers import minimiser_path, smoothed_minimisers
 from clipjax.analysis.nice_bounds import (
     alignment_probability,
@@ -24,9 +31,29 @@ from clipjax.analysis.sigma_nice import (
     lowest_curvature,
     strong_convexity_radius,
 )
+from clipjax.analysis.tail_index import (
+    HillCurve,
+    block_tail_index,
+    hill_curve,
+    hill_tail_index,
+    median_block_tail_index,
+)
+from clipjax.analysis.tails import (
+    Curve,
+    Outliers,
+    gaussian_control,
+    moments,
+    normal_quantiles,
+    outlier_ratios,
+    survival,
+)
 
 __all__ = [
+    "Curve",
+    "GradientNoise",
+    "HillCurve",
     "NewSigmaNice",
+    "Outliers",
     "Quadrature",
     "Quantiles",
     "SigmaNice",
@@ -34,17 +61,29 @@ __all__ = [
     "alignment_probability_uniform_angle",
     "alignment_threshold",
     "arrival_level",
+    "block_tail_index",
     "bootstrap_ranks",
     "check_new_sigma_nice",
     "check_sigma_nice",
     "d_bounds",
     "gamma_lower_bound",
+    "gaussian_control",
+    "gradient_noise",
+    "hill_curve",
+    "hill_tail_index",
     "lowest_curvature",
+    "mean_gradient",
+    "median_block_tail_index",
+    "minibatch_noise",
     "minimiser_path",
+    "moments",
     "noise_quadrature",
+    "normal_quantiles",
+    "outlier_ratios",
     "quantiles",
     "smooth",
     "smoothed_minimisers",
     "strong_convexity_radius",
     "sufficient_level",
+    "survival",
 ]

@@ -33,12 +33,16 @@ def write_report(workdir: Path) -> Path:
         FileNotFoundError: if the folder or a run's summary is missing.
         ValueError: if there is nothing to report or a file is damaged; both name the file.
     """
-    made = make_page(*read(workdir))
+    return write_page(make_page(*read(workdir)), workdir, "report")
+
+
+def write_page(made: page.Page, workdir: Path, name: str) -> Path:
+    """Write a page as NAME.md and NAME.html, figures beside; return the path of the HTML file."""
     for picture in made.pictures:
         _write(workdir / "figures" / f"{picture.name}.png", picture.png)
-    _write(workdir / "report.md", page.to_markdown(made).encode())
-    _write(workdir / "report.html", page.to_html(made).encode())
-    return workdir / "report.html"
+    _write(workdir / f"{name}.md", page.to_markdown(made).encode())
+    _write(workdir / f"{name}.html", page.to_html(made).encode())
+    return workdir / f"{name}.html"
 
 
 def show(workdir: Path, console: Console) -> None:

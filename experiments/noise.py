@@ -1,0 +1,161 @@
+"""How heavy is the gradient noise of a run? `python -m experiments.noise --workdir runs/smoke`.
+
+At the run's newest checkpoint, at its query point, where training takes its gradients: the norms of
+the noise of single examples, |∇f_i - ∇f|, and of minibatches of the run's size, each beside a
+Gaussian sample of the same mean and spread. Examples are training images, not augmented, the
+network is in evaluation mode (BatchNorm with its running statistics, no dropout): the noise is that
+of the choice of examples and of nothing else.
+
+Cost: two gradients per example, formed `chunk` at a time, and `batches` minibatch gradients. Writes
+noise.json, noise.npz, noise.html, noise.md and figures/noise_*.png into the workdir.
+"""
+
+import math
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from clipjax import analysis
+from clipjax.analysis.gradient_noise import Loss
+from clipjax.train import mesh as meshes
+from clipjax.train.log import write_json
+from experiments import build
+from experiments import config as configs
+from experiments.evaluate import restore
+from experiments.high_probability.chunks import write_npz
+from experiments.train import Command, Workbench, explain, git_commit, parse, start_jax, versions
+
+
+@dataclass(frozen=True)
+class NoiseCommand(Command):
+    """Measure how heavy the gradient noise of a run's newest checkpoint is."""
+
+    examples: int = 1024
+    """Training examples whose gradients are formed; f is their mean."""
+    batches: int = 256
+    """Minibatches of the run's batch size."""
+    chunk: int = 16
+    """Gradients in memory at once."""
+    seed: int = 0
+    """Which examples, which minibatches, which Gaussian sample."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("examples", 4), ("batches", 4), ("chunk", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+
+
+def training_examples(run: configs.Run, bench: Workbench, count: int) -> dict[str, np.ndarray]:
+    """Return up to `count` training examples, not augmented, leading axis the example."""
+    data = build.make_data(run, bench.sources(run.dataset), bench.mesh)
+    count = min(count, data.num_train)
+    batches = list(data.calibration(math.ceil(count / run.batch_size)))
+    return {k: np.concatenate([batch[k] for batch in batches])[:count] for k in batches[0]}
+
+
+def example_loss(run: configs.Run, bench: Workbench, model_state: Any) -> Loss:
+    """Return (parameters, one example) -> its loss, with the network in evaluation mode."""
+    program = bench.program(run)
+
+    def loss(params: Any, example: Any) -> jax.Array:
+        batch = {name: value[None] for name, value in example.items()}
+        variables = {"params": params, **model_state}
+        outputs = program.model.apply(variables, program.task.inputs(batch), train=False)
+        return program.task.loss(outputs, batch)
+
+    return loss
+
+
+def describe(sample: np.ndarray, seed: int) -> dict[str, Any]:
+    """Return the numbers that tell how heavy a sample's tail is, and those of its control.
+
+    The estimators' failures are those of `clipjax.analysis.tail_index`: the block estimators assume
+    a stable law, Hill's assumes a power law, so each is read against the control's.
+    """
+
+    def numbers(values: np.ndarray) -> dict[str, float]:
+        outliers = analysis.outlier_ratios(values)
+        k = max(2, len(values) // 20)
+        return {
+            **analysis.moments(values),
+            "rho_mild": outliers.mild,
+            "rho_extreme": outliers.extreme,
+            "block_tail_index": analysis.block_tail_index(values - values.mean()),
+            "median_block_tail_index": analysis.median_block_tail_index(values - values.mean()),
+            "hill_tail_index": analysis.hill_tail_index(values, k),
+            "hill_k": k,
+        }
+
+    control = analysis.gaussian_control(sample, seed)
+    found = {"values": len(sample), "sample": numbers(sample), "control": numbers(control)}
+    return _finite(found)
+
+
+def _finite(value: Any) -> Any:
+    """Return JSON values: infinity is written as text."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return value if math.isfinite(value) else "inf"
+
+
+def measure(command: NoiseCommand, bench: Workbench) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what noise.json and noise.npz hold."""
+    began = time.monotonic()
+    run, state = restore(command.workdir, bench)
+    examples = training_examples(run, bench, command.examples)
+    loss = example_loss(run, bench, state.model_state)
+    found = analysis.gradient_noise(loss, state.params, examples, chunk=command.chunk)
+    batches = analysis.minibatch_noise(
+        loss,
+        state.params,
+        examples,
+        found.mean,
+        batch_size=run.batch_size,
+        num_batches=command.batches,
+        seed=command.seed,
+    )
+    arrays = {
+        "example_noise": found.norms,
+        "example_gradient": found.gradient_norms,
+        "minibatch_noise": batches,
+    }
+    summary = {
+        "name": command.workdir.name,
+        "step": int(state.step),
+        "examples": len(found.norms),
+        "batch_size": run.batch_size,
+        "mean_gradient_norm": found.mean_norm,
+        "noise": {
+            "single examples": describe(found.norms, command.seed),
+            f"minibatches of {run.batch_size}": describe(batches, command.seed),
+        },
+        "seed": command.seed,
+        "wall_time": round(time.monotonic() - began, 3),
+        "device": meshes.describe(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+    return summary, arrays
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and write from the command line."""
+    from experiments.report.noise import write_noise
+
+    command = parse(NoiseCommand, arguments)
+    start_jax(command)
+    summary, arrays = measure(command, Workbench(command.data_dir))
+    if jax.process_index() == 0:
+        write_npz(command.workdir / "noise.npz", arrays)
+        write_json(command.workdir / "noise.json", summary)
+        print(write_noise(command.workdir))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(explain(main))
