@@ -128,7 +128,7 @@ class LogisticRegression:
 
     @cached_property
     def _largest(self) -> float:
-        return largest_singular_value(self.features)
+        return largest_singular_value(_thin(self.features))
 
     @property
     def smoothness(self) -> float:

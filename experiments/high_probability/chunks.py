@@ -28,7 +28,6 @@ from experiments.high_probability.config import Config, first_point
 from experiments.high_probability.simulate import (
     Method,
     record_times,
-    replica,
     replica_keys,
     simulate,
 )
@@ -39,15 +38,20 @@ MIB = 2**20
 def bytes_per_replica(
     oracle: problems.Oracle, methods: Mapping[str, Method], config: Config
 ) -> int:
-    """Return an upper bound on the memory that one replica's intermediate arrays take.
+    """Return an upper bound on the memory that one replica more takes.
 
     Every intermediate of the traced program is counted as if all of one function body lived at
-    once. XLA fuses most of them away, so the true need is some times smaller.
+    once. XLA fuses most of them away, so the true need is some times smaller. What replicas share,
+    such as the data, is not counted: two replicas are compared with three.
     """
     start = first_point(config, oracle.problem)
     times = record_times(config.steps, config.records, config.spacing)
-    traced = jax.make_jaxpr(lambda key: replica(oracle, methods, start, times, key))
-    return _bytes(traced(jax.random.key(0)).jaxpr)
+
+    def total(replicas: int) -> int:
+        traced = jax.make_jaxpr(lambda keys: simulate(oracle, methods, start, times, keys))
+        return _bytes(traced(replica_keys(0, replicas)).jaxpr)
+
+    return total(3) - total(2)
 
 
 def _bytes(jaxpr: Any) -> int:

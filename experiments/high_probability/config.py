@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from clipjax import problems
 from clipjax.data import read_libsvm
 from experiments.high_probability.expressions import evaluate
 from experiments.high_probability.simulate import Method, evaluation_point
+from experiments.high_probability.synthetic import holder_regression
 
 _POSITIVE = (
     "df",
@@ -59,8 +60,9 @@ class Config:
     """Every coordinate of the first point, counted from `start_from`."""
     start_slope: float = 0.0
     """Coordinate i (from 0) of the first point is moved by i times this."""
-    start_from: Literal["origin", "minimiser"] = "origin"
-    """What the first point is counted from."""
+    start_from: Literal["origin", "minimiser", "sphere"] = "origin"
+    """What the first point is counted from; `sphere` takes a direction at random, the same for all
+    replicas, and goes `start` far from the origin."""
     noises: tuple[str, ...] = ("normal", "student_t")
     """Laws of the noise: normal, student_t(1.5), minibatch(20), ..."""
     df: float = 1.5
@@ -145,6 +147,7 @@ PROBLEMS: dict[str, Callable[..., problems.Problem]] = {
     "logistic_regression": lambda file, sparse=False, ridge=0.0: problems.LogisticRegression(
         *read_libsvm(Path(file), sparse=sparse), ridge=ridge
     ),
+    "holder_regression": holder_regression,
 }
 """Names of problems; `quadratic` without arguments is 1/2 |x|² in `Config.dimension`."""
 
@@ -171,7 +174,7 @@ def make_problem(config: Config) -> problems.Problem:
     ones = (1.0,) * config.dimension
     named = PROBLEMS | {"quadratic": lambda *spectrum: problems.Quadratic(spectrum or ones)}
     made = evaluate(config.problem, named, "problem")
-    if not (hasattr(made, "value") and hasattr(made, "minimiser")):
+    if not (hasattr(made, "value") and hasattr(made, "dimension")):
         raise ValueError(f"problem {config.problem!r} is {made!r}; expected a clipjax Problem")
     return made
 
@@ -187,10 +190,17 @@ def make_oracle(problem: problems.Problem, noise: str, df: float) -> problems.Or
 
 def first_point(config: Config, problem: problems.Problem) -> jax.Array:
     """Return x_0, shape (n,), in the configuration's dtype."""
+    return jnp.asarray(_first_point(config, problem), config.precision)
+
+
+def _first_point(config: Config, problem: problems.Problem) -> np.ndarray:
+    if config.start_from == "sphere":
+        direction = np.random.default_rng(0).normal(size=problem.dimension)
+        return config.start * direction / np.linalg.norm(direction)
     moved = config.start + config.start_slope * np.arange(problem.dimension)
     if config.start_from == "minimiser":
         moved = moved + np.array(problem.minimiser)
-    return jnp.asarray(moved, config.precision)
+    return moved
 
 
 # -- Methods --------------------------------------------------------------------------------------
@@ -244,30 +254,42 @@ def presets(config: Config) -> dict[str, Method]:
     }
 
 
-def methods(config: Config) -> dict[str, Method]:
+def constants(config: Config, problem: problems.Problem) -> dict[str, float]:
+    """Return what a method's call may name: L, N (the steps) and R0 = |x_0 - x*|."""
+    distance = np.linalg.norm(_first_point(config, problem) - np.array(problem.minimiser))
+    return {"L": problem.smoothness, "N": config.steps, "R0": float(distance)}
+
+
+def methods(config: Config, known: Mapping[str, float] | None = None) -> dict[str, Method]:
     """Return the methods compared, by name.
 
-    A text `LABEL = CALL` is a method of that name; in the call, `key` is the replica's own key.
-    A growing batch is a transformation that accumulates (`optax.MultiSteps(inner, schedule)`):
-    every stochastic gradient then counts as one oracle call, and updates come where they are due.
+    A text `LABEL = CALL` is a method of that name; in the call, `key` is the replica's own key, and
+    L, N and R0 are `constants`. A growing batch is a transformation that accumulates
+    (`clipjax.accumulate_gradients(inner, every)`): every stochastic gradient then counts as one
+    oracle call, and updates come where they are due.
+
+    Args:
+        config: the experiment.
+        known: `constants`; by default all are 1, which serves to check the texts.
 
     Raises:
         ValueError: for an unknown name, with the nearest one, a name given twice, or a call that
             does not return a transformation.
     """
-    known = presets(config)
+    named = presets(config)
+    values = {"L": 1.0, "N": 1, "R0": 1.0} | dict(known or {})
     found: dict[str, Method] = {}
     for text in config.methods:
         label, equals, call = (part.strip() for part in text.partition("="))
         if not equals or "(" in label:  # the sign belongs to a keyword argument
             label = call = text.strip()
-        if call in known:
+        if call in named:
             name = call if label == call else label
-            method = dataclasses.replace(known[call], label=label) if name != call else known[call]
+            method = dataclasses.replace(named[call], label=label) if name != call else named[call]
         elif "(" in call:
-            name, method = label, _called(label, call)
+            name, method = label, _called(label, call, values)
         else:
-            evaluate(call, known, "method")  # says which name is nearest
+            evaluate(call, named, "method")  # says which name is nearest
             raise ValueError(f"method {text!r}; expected a name or LABEL = CALL")
         if name in found:
             raise ValueError(
@@ -277,9 +299,9 @@ def methods(config: Config) -> dict[str, Method]:
     return found
 
 
-def _called(label: str, call: str) -> Method:
+def _called(label: str, call: str, values: Mapping[str, float]) -> Method:
     def make(key: jax.Array) -> Any:
-        return evaluate(call, {"key": key}, "method")
+        return evaluate(call, {**values, "key": key}, "method")
 
     made = make(jax.random.key(0))
     if not (hasattr(made, "init") and hasattr(made, "update")):

@@ -17,6 +17,7 @@ from experiments import config as configs
 from experiments.high_probability.chunks import Chunks, bytes_per_replica, write_npz
 from experiments.high_probability.config import (
     Config,
+    constants,
     first_point,
     make_oracle,
     make_problem,
@@ -57,7 +58,7 @@ def run(
     reference = reference_of(config)
     with jax.enable_x64(config.precision == "float64"):
         problem = make_problem(config)
-        compared = methods(config)
+        compared = methods(config, constants(config, problem))
         oracles = {noise: make_oracle(problem, noise, config.df) for noise in config.noises}
         per_replica = max(bytes_per_replica(o, compared, config) for o in oracles.values())
         chunks = Chunks(workdir, config, meshes.make_mesh(), per_replica)

@@ -1,0 +1,104 @@
+"""The page about the loss around a checkpoint: contours, a line, a plane through runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from experiments.high_probability import readable
+from experiments.report import page, results, style
+from experiments.report.page import Picture, Section, Text
+from experiments.report.write import write_page
+
+
+def write_landscape(workdir: Path) -> Path:
+    """Write landscape.md, landscape.html and figures from landscape.json and landscape.npz.
+
+    Returns:
+        The path of landscape.html.
+
+    Raises:
+        FileNotFoundError, ValueError: if a file is missing or damaged; both name it.
+    """
+    summary = results.read_summary(workdir / "landscape.json", ("name", "step", "loss"))
+    arrays = results.read_arrays(workdir / "landscape.npz")
+    with style.style():
+        made = make_page(summary, arrays)
+    return write_page(made, workdir, "landscape")
+
+
+def make_page(summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> page.Page:
+    """Return the page, its figures drawn."""
+    said = (
+        "The plane through the evaluation point along two random directions, each filter's part as "
+        f"long as the filter; it reaches {summary['reach']:g} such lengths."
+    )
+    random = Picture(
+        "landscape_random", contours(arrays, "random"), f"{said} Contours of the loss."
+    )
+    sections = [Section("A random plane", (random,))]
+    if "line/values" in arrays:
+        caption = (
+            "The loss along the line from the query point (0), where gradients are taken, to the "
+            f"evaluation point (1), {readable(summary['distance'])} apart."
+        )
+        picture = Picture("landscape_line", _line(arrays), caption)
+        sections.append(Section("From the query to the evaluation point", (picture,)))
+    if "through/values" in arrays:
+        off = readable(float(arrays["through/residuals"].max()))
+        picture = Picture(
+            "landscape_through",
+            contours(arrays, "through", summary["points"]),
+            f"The plane through the evaluation points of {', '.join(summary['points'])}; the "
+            f"farthest of them is {off} off the plane. Both axes are Euclidean lengths.",
+        )
+        sections.append(Section("Through several runs", (picture,)))
+    ends = Text("Colours are on a scale of logarithms; the largest 2 % of the values share one.")
+    sections.append(Section("How to read it", (ends,)))
+    lead = (
+        f"The loss of {summary['examples']:,} training examples around step {summary['step']:,}; "
+        f"at the evaluation point it is {readable(summary['loss'])}."
+    )
+    return page.Page(f"The loss around {summary['name']}", lead, tuple(sections))
+
+
+def contours(
+    arrays: Mapping[str, np.ndarray], name: str, points: Sequence[str] | None = None
+) -> bytes:
+    """Draw the contours of a plane, on a scale of logarithms, and the points in it."""
+    alphas, betas, values = (arrays[f"{name}/{part}"] for part in ("alphas", "betas", "values"))
+    figure, ((axes,),) = style.panels(1, 1, height=5.0)
+    smallest = float(np.nanmin(values))
+    offset = max(0.0, -smallest) + 1e-3 * (np.nanmedian(values) - smallest) + 1e-12
+    shown = np.log10(np.where(np.isfinite(values), values, np.nan) + offset)
+    levels = np.linspace(np.nanmin(shown), np.nanquantile(shown, 0.98) + 1e-9, 25)
+    filled = axes.contourf(alphas, betas, shown.T, levels, extend="max", cmap="viridis")
+    axes.contour(alphas, betas, shown.T, levels[::3], colors="white", linewidths=0.4)
+    bar = figure.colorbar(filled, ax=axes, label="loss")
+    bar.ax.yaxis.set_major_formatter(lambda x, _: readable(10**x - offset))
+    _points(axes, arrays, name, points)
+    axes.set(aspect="equal", xlabel="first direction", ylabel="second direction")
+    return style.png(figure)
+
+
+def _points(
+    axes: Axes, arrays: Mapping[str, np.ndarray], name: str, points: Sequence[str] | None
+) -> None:
+    if points is None:
+        axes.plot([0], [0], "o", color="white", mec="black")
+        return
+    for label, (x, y) in zip(points, arrays[f"{name}/coordinates"], strict=True):
+        axes.plot([x], [y], "o", color="white", mec="black")
+        box = {"boxstyle": "round", "fc": "white", "alpha": 0.8, "ec": "none"}
+        axes.annotate(label, (x, y), (6, 6), textcoords="offset points", bbox=box)
+
+
+def _line(arrays: Mapping[str, np.ndarray]) -> bytes:
+    figure, ((axes,),) = style.panels(1, 1, height=3.0)
+    axes.plot(arrays["line/alphas"], arrays["line/values"], color="#0072B2")
+    for where in (0, 1):
+        axes.axvline(where, color="#555555", linewidth=0.8, linestyle=":")
+    axes.set(yscale="log", xlabel="0 = query point, 1 = evaluation point", ylabel="loss")
+    return style.png(figure)
