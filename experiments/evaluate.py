@@ -56,7 +56,7 @@ def evaluate_run(workdir: Path, bench: Workbench) -> dict[str, float]:
     """
     run, state = restore(workdir, bench)
     program = bench.program(run)
-    data = build.make_data(run, bench.sources(run.dataset), bench.mesh)
+    data = build.make_data(run, bench.sources(run), bench.mesh)
     point = evaluation_point(program, state, data, run.calibration_batches)
     return scalars({"step": int(state.step)} | evaluate(program, *point, data))
 

@@ -52,9 +52,9 @@ class NoiseCommand(Command):
 
 def training_examples(run: configs.Run, bench: Workbench, count: int) -> dict[str, np.ndarray]:
     """Return up to `count` training examples, not augmented, leading axis the example."""
-    data = build.make_data(run, bench.sources(run.dataset), bench.mesh)
+    data = build.make_data(run, bench.sources(run), bench.mesh)
     count = min(count, data.num_train)
-    batches = list(data.calibration(math.ceil(count / run.batch_size)))
+    batches = list(data.calibration(math.ceil(count / data.batch_size)))
     return {k: np.concatenate([batch[k] for batch in batches])[:count] for k in batches[0]}
 
 
