@@ -24,6 +24,7 @@ from typing import Any
 import jax
 import numpy as np
 import scipy.special
+
 import clipjax
 from clipjax import problems, theory
 from clipjax.analysis import quantiles
@@ -185,8 +186,8 @@ def table(rows: Sequence[dict[str, Any]], replicas: int) -> Table:
     )
     header = ("theorem", "gradients", "bound", "quantile", "ratio", "above")
     caption = (
-        f"{replicas:,} replicas each, started at f − f* = {rows[0]['start']:g}. The (1 − β) quantile "
-        "with its 95 % interval, its ratio to the bound, the share of replicas above the bound."
+        f"{replicas:,} replicas each, started at f − f* = {rows[0]['start']:g}. The (1 − β) "
+        "quantile with its 95 % interval, its ratio to the bound, the share of replicas above it."
     )
     return Table("Bounds and measured quantiles", header, cells, caption)
 
@@ -219,7 +220,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "git_commit": git_commit(),
     }
     write_json(Path(command.workdir) / "summary.json", summary)
-    made = Page("Theorems and measured tails", "", (Section("Bounds", (table(rows, command.replicas),)),))
+    made = Page(
+        "Theorems and measured tails", "", (Section("Bounds", (table(rows, command.replicas),)),)
+    )
     print(to_markdown(made))
     print(write_page(made, command.workdir, "report"))
     return 0 if all(row["holds"] for row in rows) else 1
