@@ -25,6 +25,7 @@ from clipjax.optim._checks import (
     is_concrete,
 )
 from clipjax.optim._trees import wide_dtype
+from clipjax.optim.graduated_plan import polynomial_levels
 from clipjax.optim.smoothing import smoothed_value_and_grad
 
 MAX_STEPS = 2**31 - 1
@@ -223,7 +224,7 @@ def smoothing_levels(
             raise ValueError("delta_final is None; the geometric plan needs the last level.")
         levels = np.geomspace(delta_init, delta_final, num_stages)
     else:
-        levels = delta_init * (np.arange(num_stages, 0, -1) / num_stages) ** power
+        levels = delta_init * np.array(polynomial_levels(num_stages, power))
         levels[-1] = levels[-1] if delta_final is None else delta_final
     before = levels[-2] if num_stages > 1 else delta_init
     if levels[-1] > before or (delta_final is not None and levels[-1] != delta_final):

@@ -15,6 +15,11 @@ LIKE = {"a": jnp.zeros((2, 2)), "b": jnp.zeros(1)}
 KEY = jax.random.key(0)
 
 
+def replicate(fn, count):
+    """fn of `count` keys, stacked. A loop: it compiles in half the time of `jax.vmap`."""
+    return jax.jit(lambda keys: jax.lax.map(fn, keys))(jax.random.split(KEY, count))
+
+
 def draws(law, count=20_000, df=3.0):
     keys = jax.random.split(jax.random.key(1), count)
     tree = jax.jit(jax.vmap(lambda key: draw_noise(key, LIKE, law, df=df)))(keys)
@@ -85,7 +90,7 @@ def test_smoothed_quadratic_has_its_closed_form(law, antithetic):
         options = {"distribution": law, "df": 6.0, "antithetic": antithetic}
         return smoothed_value_and_grad(quadratic, delta, 20, key, **options)(X)
 
-    values, gradients = jax.jit(jax.vmap(estimate))(jax.random.split(KEY, replicas))
+    values, gradients = replicate(estimate, replicas)
     expected = quadratic(X) + 0.5 * delta**2 * jnp.trace(A) * SECOND_MOMENTS[law]
     assert_unbiased(values, expected)
     if antithetic:  # A(x - δu) and A(x + δu) average to Ax exactly
@@ -118,12 +123,10 @@ def test_zeroth_order_gradient_is_unbiased(law, antithetic):
         options = {"distribution": law, "antithetic": antithetic, "estimator": estimator}
         return smoothed_value_and_grad(bump, delta, samples, key, **options)(x)
 
-    @jax.jit
-    @jax.vmap
     def both(key):  # the reference is the first-order estimate, ten times as many points
         return estimate(key, 40, "zeroth_order"), estimate(key, 400, "first_order")
 
-    (values, gradients), (found, exact) = both(jax.random.split(KEY, 300))
+    (values, gradients), (found, exact) = replicate(both, 300)
     spread = np.hypot(*(np.std(a, 0, ddof=1) / np.sqrt(300) for a in (gradients, exact)))
     assert (np.abs(gradients.mean(0) - exact.mean(0)) < 4.5 * spread).all()
     spread = np.hypot(*(np.std(a, ddof=1) / np.sqrt(300) for a in (values, found)))
@@ -154,19 +157,17 @@ def test_antithetic_pairs_remove_the_variance_of_linear_functions_and_lower_it_e
     x = jnp.array([0.25, 0.5])
 
     def values(fn, antithetic):
-        keys = jax.random.split(KEY, 200)
-        return jax.jit(
-            jax.vmap(
-                lambda key: smoothed_value_and_grad(fn, 0.5, 10, key, antithetic=antithetic)(x)[0]
-            )
-        )(keys)
+        options = {"antithetic": antithetic}
+        return replicate(
+            lambda key: smoothed_value_and_grad(fn, 0.5, 10, key, **options)(x)[0], 200
+        )
 
     assert np.ptp(values(linear, True)) < 1e-6 < np.ptp(values(linear, False))
     assert np.var(values(tilted, True)) < 0.05 * np.var(values(tilted, False))
 
 
 @pytest.mark.parametrize("estimator", smoothing.ESTIMATORS)
-@pytest.mark.parametrize("batch_size", [1, 5])
+@pytest.mark.parametrize("batch_size", [1, 8, 100])
 def test_batches_change_nothing_but_rounding(batch_size, estimator):
     def estimate(batch):
         options = {"batch_size": batch, "estimator": estimator}
