@@ -25,7 +25,7 @@ from clipjax.optim._checks import (
     is_concrete,
 )
 from clipjax.optim._trees import wide_dtype
-from clipjax.optim.graduated_plan import polynomial_levels
+from clipjax.optim.graduated_schedule import polynomial_levels
 from clipjax.optim.smoothing import smoothed_value_and_grad
 
 MAX_STEPS = 2**31 - 1
