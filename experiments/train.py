@@ -148,6 +148,7 @@ def run_one(
         "name": name or workdir.name,
         "task": run.task,
         "dataset": run.dataset,
+        "num_train": data.num_train,
         "method": run.optimizer.name,
         "seed": run.seed,
         "device": meshes.describe(),

@@ -7,7 +7,7 @@ import numpy as np
 
 from clipjax.data.builders import photographs
 from experiments.high_probability import readable
-from experiments.report import curves, results, samples, tails
+from experiments.report import curves, graduated, graduated_curves, results, samples, tails
 from experiments.report.page import Bullets, Cell, Part, Picture, Section, Table, Text
 from experiments.report.results import METRICS, Grid, Group, Metric
 from experiments.report.style import look
@@ -143,6 +143,22 @@ def _workload(groups: Mapping[str, Group]) -> str:
     for run in [run for run in runs if not run.diverged][:1]:
         said += f", {run.summary['steps']:,} steps, {run.summary['num_params']:,} parameters"
     return said + "."
+
+
+# -- Graduated runs -------------------------------------------------------------------------------
+
+
+def noise_levels(grid: Grid) -> Section:
+    """Return the section of graduated runs; `grid` holds nothing else."""
+    picture = Picture(
+        "noise_levels",
+        graduated_curves.noise_levels(grid),
+        "Left: noise level δ = ηC/√b, measured (lines: means over seeds; bands: smallest to "
+        "largest seed) and planned (dotted staircases, from the δ measured in the first stage; "
+        "black where several methods follow one plan). Middle: the score on held-out examples, "
+        "means over seeds. Right: the last score of each seed, and their mean as a bar.",
+    )
+    return Section("Noise levels", (graduated.section_text(), picture, *graduated.tables(grid)))
 
 
 # -- Curves and samples ---------------------------------------------------------------------------

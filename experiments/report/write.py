@@ -7,7 +7,7 @@ from pathlib import Path
 import rich.table
 from rich.console import Console
 
-from experiments.report import page, results, sections
+from experiments.report import graduated, page, results, sections
 from experiments.report.results import Grid
 from experiments.report.sections import Tails
 from experiments.report.style import style
@@ -16,6 +16,8 @@ from experiments.train import Command, parse
 ORDER = (
     *("classification", "segmentation", "super_resolution"),
     *("sgd", "adam", "normalized_sgd", "clipped_sgd", "clipped_sstm"),
+    *("digits", "fashion_mnist", "cifar100"),
+    *("constant", "lr", "batch", "hybrid"),
 )
 """Tasks and methods that come first; others follow by name."""
 
@@ -49,6 +51,7 @@ def show(workdir: Path, console: Console) -> None:
     """Print the report's tables in the terminal. Raises as `write_report`."""
     grid, heavy = read(workdir)
     tables = [sections.score_table(groups) for groups in grid.values()]
+    tables += graduated.tables(graduated.select(grid))
     if heavy is not None:
         tables += [sections.quantile_table(heavy[0], noise) for noise in heavy[0]["results"]]
     for table in tables:
@@ -79,6 +82,8 @@ def make_page(grid: Grid, heavy: Tails | None) -> page.Page:
     with style():
         if grid:
             made += [sections.scores(grid), sections.learning(grid)]
+            if noisy := graduated.select(grid):
+                made.insert(1, sections.noise_levels(noisy))
             made += sections.sample_pictures(grid)
         if heavy is not None:
             made.append(sections.heavy_tails(heavy))

@@ -2,7 +2,7 @@
 
 import re
 
-from benchmarks import dispatch, optimizer_step
+from benchmarks import dispatch, growing_batches, optimizer_step
 
 
 def test_optimizer_step_counts_the_state(capsys):
@@ -27,3 +27,10 @@ def test_dispatch_measures_every_optimizer(capsys):
     printed = capsys.readouterr().out
     for name in dispatch.optimizers():
         assert re.search(rf"{name} +│ +\d+ │ +[\d,]+ │ +[\d.]+ │ +[\d,]+ │", printed), name
+
+
+def test_growing_batches_measures_both_forms(capsys):
+    growing_batches.main(("MLP 784-128-10",), micro_batch=8, parts=(2, 4), repeats=1)
+    printed = capsys.readouterr().out
+    for count in (2, 4):
+        assert re.search(rf"{count} x 8 +│ +[\d,]+/s +│ +[\d,]+/s +│ +\d+\.\d\d", printed)
