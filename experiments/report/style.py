@@ -56,14 +56,16 @@ LOOKS = {
     "normalized_sgd": Look("normalised SGD", "#E69F00", (0, (6, 1, 1, 1)), "v"),
     "clipped_sgd": Look("clipped-SGD", "#0072B2", (0, (4, 1.2)), "D"),
     "clipped_sstm": Look("clipped-SSTM", "#009E73", "-", "^"),
-    # How the noise of graduated runs falls.
-    "constant": Look("constant noise", "#7F7F7F", "-", "o"),
+}
+# How the noise of graduated runs falls; these are compared with one another only.
+PLANS = {
+    "constant": Look("constant noise", "#8A8A8A", "-", "o"),
     "lr": Look("by learning rate", "#D55E00", (0, (4, 1.2)), "v"),
     "batch": Look("by batch", "#0072B2", (0, (6, 1, 1, 1)), "^"),
     "hybrid": Look("by both", "#009E73", "-", "D"),
     "poly_0.5": Look("polynomial 0.5", "#E69F00", "-", "P"),
     "poly_0.9": Look("polynomial 0.9", "#CC79A7", (0, (3, 1, 1, 1, 1, 1)), "s"),
-    "poly_1": Look("polynomial 1", "#7B4FA3", (0, (2, 1)), "X"),
+    "poly_1": Look("polynomial 1", "#6A3D9A", (0, (2, 1)), "X"),
 }
 SPARE_COLORS = ("#56B4E9", "#000000", "#8C6D31", "#7B4FA3", "#7F7F7F")
 
@@ -81,9 +83,10 @@ def look(method: str, methods: Iterable[str] = ()) -> Look:
         >>> look("sgd.lr=2", ["sgd.lr=1", "sgd.lr=2"]).color
         '#000000'
     """
-    if method in LOOKS:
-        return LOOKS[method]
-    unknown = sorted(name for name in {*methods, method} if name not in LOOKS)
+    known = LOOKS | PLANS
+    if method in known:
+        return known[method]
+    unknown = sorted(name for name in {*methods, method} if name not in known)
     color = SPARE_COLORS[unknown.index(method) % len(SPARE_COLORS)]
     return Look(method, color, "-", "P")
 

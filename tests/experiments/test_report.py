@@ -398,10 +398,11 @@ def test_pictures_show_examples_from_the_first_to_the_last():
     assert samples.pick(arrays, 20)["m"]["label"].tolist() == list(range(12))
 
 
-def test_every_method_has_a_colour_of_its_own():
-    names = [*style.LOOKS, "sgd.lr=0.1", "sgd.lr=0.3", "mine"]
+@pytest.mark.parametrize("looks", [style.LOOKS, style.PLANS])
+def test_every_method_has_a_colour_of_its_own(looks):
+    names = [*looks, "sgd.lr=0.1", "sgd.lr=0.3", "mine"]
     shown = [style.look(name, names) for name in names]
     assert len({look.color for look in shown}) == len(names)
-    known = [style.LOOKS[name] for name in style.LOOKS]
+    known = [looks[name] for name in looks]
     assert len({str(look.line) + look.marker for look in known}) == len(known)
     assert style.look("sgd", ["sgd", "mine"]) == style.look("sgd", ["other", "sgd"])
