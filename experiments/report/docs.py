@@ -54,15 +54,20 @@ def signature(name: str, value: Any) -> str:
         parameter.replace(annotation=parameter.empty, default=_Default.of(parameter.default))
         for parameter in inspect.signature(value).parameters.values()
     ]
-    line = f"{name}{inspect.Signature(parameters)}"
+    line = _double_quoted(f"{name}{inspect.Signature(parameters)}")
     if len(line) <= 100:
         return line
     parts: list[str] = []
     for parameter in parameters:
         if parameter.kind is parameter.KEYWORD_ONLY and "*" not in parts:
             parts.append("*")
-        parts.append(str(parameter))
+        parts.append(_double_quoted(str(parameter)))
     return f"{name}(\n" + "".join(f"    {part},\n" for part in parts) + ")"
+
+
+def _double_quoted(code: str) -> str:
+    """Return the strings in a signature as the formatter writes them."""
+    return code.replace("'", '"')
 
 
 class _Default:
