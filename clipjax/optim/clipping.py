@@ -24,12 +24,12 @@ The norms are those of all tensors together, or of each by itself. Where each te
 its own, the norm and the level reported are those of the tensor that was shortened most.
 
 **Numbers.** A norm is kept as scale · relative with relative = ‖g / scale‖₂, both accumulated in
-float32 or wider. Where Σg² is far from both ends of the floats, as almost always, scale = √Σg²;
-elsewhere scale = max|g_i|, and relative is of order one to √n. Nothing overflows on the way: a
+float32 or wider. scale = max|g_i|, with relative of order one to √n; for large gradients on a CPU
+scale = √Σg² wherever that is far from both ends of the floats. Nothing overflows on the way: a
 gradient of 1e30 (or of 300 in float16) is clipped to the level, where the naive √Σg² is infinite
 and gives zero. Zero gradients stay zero. Results keep the dtype.
 
-**Passes over memory.** Clipping reads the gradient once for its norm (twice where it asks for
+**Passes over memory.** Clipping reads a large gradient once for its norm (twice where it asks for
 max|g_i| first: at the ends of the floats, and always on accelerators), and once more where it is
 used: g · factor is cheap enough for a compiler to form it in the loops of the update, where a
 division would get a buffer of its own.
@@ -111,6 +111,10 @@ class ScaledNorm(NamedTuple):
         return self.scale * self.relative
 
 
+ONE_PASS_FROM = 2**16
+"""Entries of a gradient from which on its norm is worth a branch: 256 KiB of float32."""
+
+
 def scaled_norm(updates: optax.Updates) -> ScaledNorm:
     """Return ‖g‖₂ over all leaves as scale · relative, accumulated in float32 or wider.
 
@@ -120,8 +124,11 @@ def scaled_norm(updates: optax.Updates) -> ScaledNorm:
         >>> print(f"{s.scale:.1e} {s.relative:.3f} {s.norm():.1e}")
         4.0e+30 1.250 5.0e+30
     """
-    # On a CPU a branch costs nothing and a second pass over the gradient does. An accelerator may
-    # have to ask the host which branch to take, so there the way that is always right is taken.
+    # A gradient that fits the cache is read twice for nothing, and without a branch a loop around
+    # the step stays one kernel. On a CPU a second pass over a larger one costs and a branch does
+    # not. An accelerator may have to ask the host which branch to take.
+    if sum(leaf.size for leaf in jax.tree.leaves(updates)) < ONE_PASS_FROM:
+        return _rescaled_norm(updates)
     return jax.lax.platform_dependent(updates, cpu=_checked_norm, default=_rescaled_norm)
 
 
