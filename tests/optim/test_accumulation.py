@@ -128,7 +128,7 @@ def test_extra_arguments_of_the_last_micro_step_reach_inside():
 
 
 def test_schedules_inside_count_outer_steps_and_answers_are_found():
-    rates = lambda k: jnp.asarray([1.0, 0.1])[k]  # noqa: E731
+    rates = optax.exponential_decay(1.0, transition_steps=1, decay_rate=0.1)
     tx = clipjax.accumulate_gradients(clipjax.average_iterates(optax.sgd(rates)), 2)
     x = jnp.zeros(())
     state = tx.init(x)

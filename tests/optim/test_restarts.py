@@ -102,7 +102,7 @@ def test_each_run_halves_the_squared_distance():
 
 
 def test_schedules_inside_count_the_steps_of_their_run():
-    rate = lambda k: jnp.asarray([1.0, 0.5, 0.25])[k]  # noqa: E731
+    rate = optax.exponential_decay(1.0, transition_steps=1, decay_rate=0.5)
     tx = clipjax.with_restarts(clipjax.average_iterates(optax.sgd(rate), start=100), 3)
     x = jnp.zeros(())
     state, seen = tx.init(x), []
