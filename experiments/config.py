@@ -270,6 +270,30 @@ class Graduated:
 
 
 @dataclass(frozen=True)
+class NoiseProbe:
+    """How heavy the gradient noise is, measured while training: rows of the split "noise".
+
+    Each time costs 2 `examples` + `batches` · batch_size gradients; training is not changed by it.
+    """
+
+    every: int | None = None
+    """Optimizer steps of the first stage; None never measures."""
+    examples: int = 256
+    """Training examples whose gradients are formed; f is their mean."""
+    batches: int = 0
+    """Minibatches of the run's batch size to measure as well; 0, or at least 4."""
+    chunk: int = 16
+    """Gradients in memory at once."""
+
+    def __post_init__(self):
+        _positive(self, "every", "chunk")
+        if self.examples < 4:
+            raise ValueError(f"NoiseProbe.examples is {self.examples}; expected at least 4")
+        if self.batches < 4 and self.batches != 0:
+            raise ValueError(f"NoiseProbe.batches is {self.batches}; expected 0, or at least 4")
+
+
+@dataclass(frozen=True)
 class Run:
     """One training run. `python -m experiments.train --help` lists these as flags."""
 
@@ -313,6 +337,8 @@ class Run:
     """Training batches that BatchNorm statistics are recomputed from at the evaluation point."""
     samples: int = 6
     """Evaluation examples whose predictions are kept for pictures."""
+    noise: NoiseProbe = NoiseProbe()
+    """Gradient noise, measured on the way."""
 
     # How input is made ahead, for pictures that are not kept in memory; it does not change them
     input_threads: int = 2
@@ -385,6 +411,7 @@ _TYPES: dict[str, type] = {
         Duration,
         LearningRateSchedule,
         Graduated,
+        NoiseProbe,
         Run,
     )
 }

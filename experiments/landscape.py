@@ -23,9 +23,10 @@ import numpy as np
 from clipjax.analysis import landscape
 from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
+from experiments import build
 from experiments.evaluate import restore
 from experiments.high_probability.chunks import write_npz
-from experiments.noise import training_examples
+from experiments.noise_probe import training_examples
 from experiments.train import Command, Workbench, explain, git_commit, parse, start_jax, versions
 
 
@@ -78,7 +79,8 @@ def measure(command: LandscapeCommand, bench: Workbench) -> tuple[dict[str, Any]
     """
     began = time.monotonic()
     run, state = restore(command.workdir, bench)
-    examples = training_examples(run, bench, command.examples)
+    data = build.make_data(run, bench.sources(run), bench.mesh)
+    examples = training_examples(data, command.examples)
     loss = set_loss(run, bench, state.model_state, examples)
     average = bench.program(run).average(state.opt_state, state.params)
     summary: dict[str, Any] = {

@@ -19,15 +19,15 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.tree_util import Partial
 
 from clipjax import analysis
-from clipjax.analysis.gradient_noise import Loss
 from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
 from experiments import build
-from experiments import config as configs
 from experiments.evaluate import restore
 from experiments.high_probability.chunks import write_npz
+from experiments.noise_probe import example_loss, numbers, training_examples
 from experiments.train import Command, Workbench, explain, git_commit, parse, start_jax, versions
 
 
@@ -50,47 +50,8 @@ class NoiseCommand(Command):
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
 
 
-def training_examples(run: configs.Run, bench: Workbench, count: int) -> dict[str, np.ndarray]:
-    """Return up to `count` training examples, not augmented, leading axis the example."""
-    data = build.make_data(run, bench.sources(run), bench.mesh)
-    count = min(count, data.num_train)
-    batches = list(data.calibration(math.ceil(count / data.batch_size)))
-    return {k: np.concatenate([batch[k] for batch in batches])[:count] for k in batches[0]}
-
-
-def example_loss(run: configs.Run, bench: Workbench, model_state: Any) -> Loss:
-    """Return (parameters, one example) -> its loss, with the network in evaluation mode."""
-    program = bench.program(run)
-
-    def loss(params: Any, example: Any) -> jax.Array:
-        batch = {name: value[None] for name, value in example.items()}
-        variables = {"params": params, **model_state}
-        outputs = program.model.apply(variables, program.task.inputs(batch), train=False)
-        return program.task.loss(outputs, batch)
-
-    return loss
-
-
 def describe(sample: np.ndarray, seed: int) -> dict[str, Any]:
-    """Return the numbers that tell how heavy a sample's tail is, and those of its control.
-
-    The estimators' failures are those of `clipjax.analysis.tail_index`: the block estimators assume
-    a stable law, Hill's assumes a power law, so each is read against the control's.
-    """
-
-    def numbers(values: np.ndarray) -> dict[str, float]:
-        outliers = analysis.outlier_ratios(values)
-        k = max(2, len(values) // 20)
-        return {
-            **analysis.moments(values),
-            "rho_mild": outliers.mild,
-            "rho_extreme": outliers.extreme,
-            "block_tail_index": analysis.block_tail_index(values - values.mean()),
-            "median_block_tail_index": analysis.median_block_tail_index(values - values.mean()),
-            "hill_tail_index": analysis.hill_tail_index(values, k),
-            "hill_k": k,
-        }
-
+    """Return the numbers that tell how heavy a sample's tail is, and those of its control."""
     control = analysis.gaussian_control(sample, seed)
     found = {"values": len(sample), "sample": numbers(sample), "control": numbers(control)}
     return _finite(found)
@@ -107,8 +68,9 @@ def measure(command: NoiseCommand, bench: Workbench) -> tuple[dict[str, Any], di
     """Return what noise.json and noise.npz hold."""
     began = time.monotonic()
     run, state = restore(command.workdir, bench)
-    examples = training_examples(run, bench, command.examples)
-    loss = example_loss(run, bench, state.model_state)
+    data = build.make_data(run, bench.sources(run), bench.mesh)
+    examples = training_examples(data, command.examples)
+    loss = Partial(example_loss(bench.program(run)), state.model_state)
     found = analysis.gradient_noise(loss, state.params, examples, chunk=command.chunk)
     batches = analysis.minibatch_noise(
         loss,

@@ -30,6 +30,7 @@ from clipjax.train.state import digest
 from clipjax.train.step import Program
 from experiments import build
 from experiments import config as configs
+from experiments.noise_probe import make_probe
 
 T = TypeVar("T")
 
@@ -43,6 +44,7 @@ FREE_TO_CHANGE = (
     "checkpoint_every",
     "evaluation_batch_size",
     "samples",
+    "noise",
     "input_threads",
     "input_workers",
 )
@@ -167,6 +169,7 @@ def run_one(
                 checkpoints=checkpoints,
                 name=name or workdir.name,
                 should_stop=should_stop,
+                probe=make_probe(run, program, data),
             )
     except NonFiniteLoss as error:
         summary |= {"status": "diverged", "reason": str(error), "metrics": {}}
@@ -175,6 +178,11 @@ def run_one(
     if outcome.stopped:
         return None
     summary |= _results(outcome, plan.consumed(plan.steps) * data.batch_size)
+    if run.noise.every is not None:
+        summary["noise_probe"] = {
+            "seconds": round(outcome.probe_time, 3),
+            "share": round(outcome.probe_share, 4),
+        }
     write_samples(run, program, outcome, data, workdir)
     summary["wall_time"] = round(time.monotonic() - began, 3)
     _write(workdir, summary)
@@ -336,6 +344,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if jax.process_index() == 0:
         shown = "  ".join(f"{k} {v:.4g}" for k, v in summary["metrics"].items())
         print(f"{summary['steps']} steps in {summary['wall_time']:.1f} s  {shown}")
+        if "noise_probe" in summary:
+            cost = summary["noise_probe"]
+            print(f"noise probe: {cost['seconds']:.1f} s, {cost['share']:.1%} of training's time")
         print(f"params_digest {summary['params_digest']}")
         print(f"{command.workdir / 'summary.json'}")
     return 0

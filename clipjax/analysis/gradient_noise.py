@@ -4,6 +4,10 @@
 
 Examples are taken in chunks, so that no more than `chunk` gradients exist at once. ∇f is the mean
 over all m examples (not m - 1) and is summed in float64 on the host.
+
+A loss is compiled at its first use and kept. One that changes between calls, such as a network's
+with its running statistics, is given as `jax.tree_util.Partial(function, *arrays)`: the same
+function with other arrays is not compiled again.
 """
 
 from collections.abc import Callable
@@ -13,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.tree_util import Partial
 
 Loss = Callable[[Any, Any], jax.Array]
 """(parameters, one example) -> its loss, a scalar."""
@@ -58,21 +63,12 @@ def gradient_noise(loss: Loss, params: Any, examples: Any, *, chunk: int = 32) -
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}; it must be at least 1")
     mean = mean_gradient(loss, params, examples, chunk=chunk)
-
-    @jax.jit
-    def norms(params: Any, mean: Any, part: Any) -> tuple[jax.Array, jax.Array]:
-        def one(example: Any) -> tuple[jax.Array, jax.Array]:
-            gradient = jax.grad(loss)(params, example)
-            noise = jax.tree.map(jnp.subtract, gradient, mean)
-            return optax.tree.norm(noise), optax.tree.norm(gradient)
-
-        return jax.vmap(one)(part)
-
+    loss = _partial(loss)
     like = jax.tree.map(lambda m, p: jnp.asarray(m, jnp.asarray(p).dtype), mean, params)
     found = []
     for first in range(0, count, chunk):
         part, kept = _part(examples, first, chunk, count)
-        found.append([np.asarray(values)[:kept] for values in norms(params, like, part)])
+        found.append([np.asarray(values)[:kept] for values in _norms(loss, params, like, part)])
     noise, whole = (np.concatenate(parts) for parts in zip(*found, strict=True))
     return GradientNoise(noise, whole, mean, _norm(mean))
 
@@ -87,20 +83,12 @@ def mean_gradient(loss: Loss, params: Any, examples: Any, *, chunk: int = 32) ->
         >>> float(mean_gradient(lambda x, a: x * a, jnp.array(0.0), data, chunk=2))
         3.0
     """
-    count = _count(examples)
-
-    @jax.jit
-    def total(params: Any, part: Any, kept: jax.Array) -> Any:
-        def masked(params: Any) -> jax.Array:
-            losses = jax.vmap(loss, (None, 0))(params, part)
-            return jnp.sum(jnp.where(jnp.arange(chunk) < kept, losses, 0))
-
-        return jax.grad(masked)(params)
-
+    count, loss = _count(examples), _partial(loss)
     sums = jax.tree.map(lambda p: np.zeros(np.shape(p)), params)
     for first in range(0, count, chunk):
         part, kept = _part(examples, first, chunk, count)
-        sums = jax.tree.map(lambda s, g: s + np.asarray(g, float), sums, total(params, part, kept))
+        found = _total(loss, params, part, kept)
+        sums = jax.tree.map(lambda s, g: s + np.asarray(g, float), sums, found)
     return jax.tree.map(lambda s: s / count, sums)
 
 
@@ -140,18 +128,44 @@ def minibatch_noise(
         raise ValueError(
             f"batch_size {batch_size}, num_batches {num_batches}; both must be at least 1"
         )
-    count = _count(examples)
+    count, loss = _count(examples), _partial(loss)
     like = jax.tree.map(lambda m, p: jnp.asarray(m, jnp.asarray(p).dtype), mean, params)
-
-    @jax.jit
-    def norm(params: Any, like: Any, batch: Any) -> jax.Array:
-        def total(params: Any) -> jax.Array:
-            return jnp.mean(jax.vmap(loss, (None, 0))(params, batch))
-
-        return optax.tree.norm(jax.tree.map(jnp.subtract, jax.grad(total)(params), like))
-
     picks = np.random.default_rng(seed).integers(0, count, (num_batches, batch_size))
-    return np.array([float(norm(params, like, _take(examples, pick))) for pick in picks])
+    return np.array([float(_norm_of(loss, params, like, _take(examples, pick))) for pick in picks])
+
+
+# A loss is an argument whose function is static, so these compile once for each function.
+
+
+@jax.jit
+def _norms(loss: Loss, params: Any, mean: Any, part: Any) -> tuple[jax.Array, jax.Array]:
+    def one(example: Any) -> tuple[jax.Array, jax.Array]:
+        gradient = jax.grad(loss)(params, example)
+        noise = jax.tree.map(jnp.subtract, gradient, mean)
+        return optax.tree.norm(noise), optax.tree.norm(gradient)
+
+    return jax.vmap(one)(part)
+
+
+@jax.jit
+def _total(loss: Loss, params: Any, part: Any, kept: jax.Array) -> Any:
+    def masked(params: Any) -> jax.Array:
+        losses = jax.vmap(loss, (None, 0))(params, part)
+        return jnp.sum(jnp.where(jnp.arange(len(losses)) < kept, losses, 0))
+
+    return jax.grad(masked)(params)
+
+
+@jax.jit
+def _norm_of(loss: Loss, params: Any, mean: Any, batch: Any) -> jax.Array:
+    def whole(params: Any) -> jax.Array:
+        return jnp.mean(jax.vmap(loss, (None, 0))(params, batch))
+
+    return optax.tree.norm(jax.tree.map(jnp.subtract, jax.grad(whole)(params), mean))
+
+
+def _partial(loss: Loss) -> Loss:
+    return loss if isinstance(loss, Partial) else Partial(loss)
 
 
 def _count(examples: Any) -> int:

@@ -4,6 +4,7 @@
     for each step:   wait for its batch -> step -> fetch the metrics of the step before
                      every log_every steps: a row in metrics.jsonl
                      every evaluate_every steps: a row, at the method's evaluation point
+                     every probe.every steps: a row of what the probe measures, if there is one
                      every checkpoint_every steps: save (after the rows of that step)
     evaluate, save, return
 
@@ -31,6 +32,7 @@ from clipjax.train import mesh as meshes
 from clipjax.train.batch_stats import recompute_batch_stats
 from clipjax.train.checkpoint import Checkpoints
 from clipjax.train.log import MetricsFile, ProgressLine, scalars
+from clipjax.train.probe import Probe
 from clipjax.train.state import TrainState
 from clipjax.train.step import Controls, Program, step
 from clipjax.typing import Batch, Data, HostBatch, Params
@@ -120,6 +122,10 @@ class Outcome:
     """Share of the time spent waiting for input, 0..1."""
     compile_time: float
     """Seconds until the first step was done."""
+    probe_time: float = 0.0
+    """Seconds spent in the probe since `start`, its compilation included."""
+    probe_share: float = 0.0
+    """The same as a share of all the time since then, 0..1."""
 
 
 def evaluation_point(
@@ -176,6 +182,7 @@ def train(
     checkpoints: Checkpoints,
     name: str = "run",
     should_stop: Callable[[], bool] = lambda: False,
+    probe: Probe | None = None,
 ) -> Outcome:
     """Train from the newest checkpoint (or from scratch) to the plan's last step.
 
@@ -188,6 +195,7 @@ def train(
         checkpoints: where states are saved.
         name: shown in the progress line.
         should_stop: asked between two steps; True saves and returns.
+        probe: what else is measured along the way.
 
     Returns:
         The final state and its evaluation.
@@ -203,7 +211,7 @@ def train(
     stream = _placed(batches, plan, start, program)
     recorder = _Recorder(program, plan, data.batch_size, start)
     evaluated: tuple[int, dict[str, float]] = (-1, {})
-    point, stopped = None, False
+    point, stopped, probe_time = None, False, 0.0
     with (
         MetricsFile(workdir / "metrics.jsonl", start, write=jax.process_index() == 0) as rows,
         ProgressLine(name, plan.steps, start) as progress,
@@ -223,6 +231,11 @@ def train(
                 point = evaluation_point(program, state, data, plan.calibration_batches)
                 evaluated = now, evaluate(program, *point, data)
                 rows.append(_evaluation_row(evaluated, plan.consumed(now) * data.batch_size))
+            if probe is not None and plan.due(probe.every, now) and not stopped:
+                recorder.flush(rows, progress, saved)
+                row = probe.row(state, now, plan.consumed(now) * data.batch_size)
+                probe_time += row["seconds"]
+                rows.append(row)
             if plan.due(plan.checkpoint_every, now) or last or stopped:
                 recorder.flush(rows, progress, saved)
                 checkpoints.save(state)
@@ -247,6 +260,8 @@ def train(
         recorder.images_per_second,
         recorder.input_wait,
         compile_time,
+        probe_time,
+        probe_time / max(time.monotonic() - began, 1e-9),
     )
 
 

@@ -243,6 +243,21 @@ def test_written_again_the_report_is_the_same(small):
     assert not list(small.rglob("*.tmp"))
 
 
+def test_rows_of_other_splits_do_not_change_the_report(small):
+    report.write_report(small)
+    before = (small / "report.md").read_bytes(), (small / "report.html").read_bytes()
+    row = {"split": "noise", "step": 1, "examples": 64, "example_mean": 0.5, "loss": 1e9}
+    row |= {"example_block_tail_index": "inf", "seconds": 0.1}
+    for path in small.rglob("metrics.jsonl"):
+        path.write_text(json.dumps(row) + "\n" + path.read_text())
+    report.write_report(small)
+    assert before == ((small / "report.md").read_bytes(), (small / "report.html").read_bytes())
+    _, found = results.read_run(small / "classification" / "sgd" / "seed0").curve(
+        "noise", "example_block_tail_index"
+    )
+    assert found.tolist() == [np.inf]
+
+
 def test_the_terminal_shows_the_table(small, monkeypatch, capsys):
     assert write.main(["--workdir", str(small)]) == 0
     shown = capsys.readouterr().out

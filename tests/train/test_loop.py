@@ -1,6 +1,7 @@
 """The loop: order of events, resume to the bit, stop, divergence."""
 
 import json
+import time
 
 import chex
 import jax
@@ -11,6 +12,7 @@ from clipjax.train import mesh as meshes
 from clipjax.train.checkpoint import Checkpoints, Position
 from clipjax.train.log import read_jsonl
 from clipjax.train.loop import NonFiniteLoss, Plan, Stage, evaluate, evaluation_point, train
+from clipjax.train.probe import Probe
 from clipjax.train.state import digest
 from clipjax.train.step import controls, step
 from tests.train.toys import Net, Points, program
@@ -40,7 +42,7 @@ def go(workdir, prog, *, data=None, plan=PLAN, **options):
 
 def steady(rows):
     """Return the rows without what is a matter of time."""
-    times = ("input_wait", "images_per_second")
+    times = ("input_wait", "images_per_second", "seconds")
     return [{k: v for k, v in row.items() if k not in times} for row in rows]
 
 
@@ -211,3 +213,62 @@ def test_stages_that_are_none_are_refused(stages):
 def test_models_without_batch_norm_train_too(tmp_path):
     plain = program(jax.devices()[:1], model=Net(batch_norm=False))
     assert np.isfinite(go(tmp_path, plain).metrics["loss"])
+
+
+def noted(states):
+    """Return a probe that keeps the digests of what it is shown, by step."""
+
+    def measure(state):
+        states[int(state.step)] = digest(state)
+        time.sleep(0.001)
+        return {"step_seen": state.step, "heavy": np.inf}
+
+    return Probe("noise", 3, measure)
+
+
+def test_a_probe_has_rows_of_its_own_and_leaves_training_untouched(tmp_path, prog):
+    seen = {}
+    without = go(tmp_path / "without", prog)
+    outcome = go(tmp_path / "with", prog, probe=noted(seen))
+    chex.assert_trees_all_equal(outcome.state, without.state)
+    assert seen[12] == digest(without.state)  # the last step is a multiple of 3
+    found = read_jsonl(tmp_path / "with" / "metrics.jsonl")
+    rows = [row for row in found if row["split"] == "noise"]
+    assert [(row["step"], row["examples"], row["step_seen"]) for row in rows] == [
+        (step, 16 * step, step) for step in (3, 6, 9, 12)
+    ]
+    assert {row["heavy"] for row in rows} == {"inf"}  # as JSON can hold it
+    kept = [row for row in found if row["split"] != "noise"]
+    assert steady(kept) == steady(read_jsonl(tmp_path / "without" / "metrics.jsonl"))
+    assert outcome.probe_time == pytest.approx(sum(row["seconds"] for row in rows))
+    assert 0 < outcome.probe_share < 1
+    assert (without.probe_time, without.probe_share) == (0, 0)
+
+
+def test_a_killed_run_has_each_row_of_its_probe_once(tmp_path, prog):
+    """Killed at step 7, after the row of step 6 and the checkpoint of step 4."""
+    whole = go(tmp_path / "whole", prog, probe=noted({}))
+    asked = iter(range(1, 100))
+
+    def kill_at_step_7():
+        if next(asked) == 7:
+            raise Killed
+        return False
+
+    with pytest.raises(Killed):
+        go(tmp_path / "parts", prog, probe=noted({}), should_stop=kill_at_step_7)
+    before = read_jsonl(tmp_path / "parts" / "metrics.jsonl")
+    assert [row["step"] for row in before if row["split"] == "noise"] == [3, 6]
+    resumed = go(tmp_path / "parts", prog, probe=noted({}))
+    assert resumed.start == 4
+    assert digest(resumed.state) == digest(whole.state)
+    rows = [steady(read_jsonl(tmp_path / name / "metrics.jsonl")) for name in ("whole", "parts")]
+    assert rows[0] == rows[1]
+
+
+def test_the_probe_of_a_run_that_diverges_does_not_hide_why(tmp_path, prog):
+    def measure(state):
+        raise AssertionError("asked about a state after a loss that is NaN")
+
+    with pytest.raises(NonFiniteLoss, match="nan at step 7"):
+        go(tmp_path, prog, data=Points(poison=6), probe=Probe("noise", 7, measure))
