@@ -180,7 +180,9 @@ def run_one(
     summary |= _results(outcome, plan.consumed(plan.steps) * data.batch_size)
     if run.noise.every is not None:
         summary["noise_probe"] = {
-            "seconds": round(outcome.probe_time, 3),
+            "times": len(outcome.probe_times),
+            "first_seconds": outcome.probe_times[0] if outcome.probe_times else 0.0,
+            "seconds": round(sum(outcome.probe_times), 3),
             "share": round(outcome.probe_share, 4),
         }
     write_samples(run, program, outcome, data, workdir)
@@ -346,7 +348,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{summary['steps']} steps in {summary['wall_time']:.1f} s  {shown}")
         if "noise_probe" in summary:
             cost = summary["noise_probe"]
-            print(f"noise probe: {cost['seconds']:.1f} s, {cost['share']:.1%} of training's time")
+            print(
+                f"noise probe: {cost['times']} times, {cost['seconds']:.1f} s, of which "
+                f"{cost['first_seconds']:.1f} s the first; {cost['share']:.1%} of training's time"
+            )
         print(f"params_digest {summary['params_digest']}")
         print(f"{command.workdir / 'summary.json'}")
     return 0

@@ -122,10 +122,10 @@ class Outcome:
     """Share of the time spent waiting for input, 0..1."""
     compile_time: float
     """Seconds until the first step was done."""
-    probe_time: float = 0.0
-    """Seconds spent in the probe since `start`, its compilation included."""
+    probe_times: tuple[float, ...] = ()
+    """Seconds that each measurement of the probe took since `start`; the first compiles."""
     probe_share: float = 0.0
-    """The same as a share of all the time since then, 0..1."""
+    """Their sum as a share of all the time since then, 0..1."""
 
 
 def evaluation_point(
@@ -211,7 +211,7 @@ def train(
     stream = _placed(batches, plan, start, program)
     recorder = _Recorder(program, plan, data.batch_size, start)
     evaluated: tuple[int, dict[str, float]] = (-1, {})
-    point, stopped, probe_time = None, False, 0.0
+    point, stopped, probe_times = None, False, []
     with (
         MetricsFile(workdir / "metrics.jsonl", start, write=jax.process_index() == 0) as rows,
         ProgressLine(name, plan.steps, start) as progress,
@@ -234,7 +234,7 @@ def train(
             if probe is not None and plan.due(probe.every, now) and not stopped:
                 recorder.flush(rows, progress, saved)
                 row = probe.row(state, now, plan.consumed(now) * data.batch_size)
-                probe_time += row["seconds"]
+                probe_times.append(row["seconds"])
                 rows.append(row)
             if plan.due(plan.checkpoint_every, now) or last or stopped:
                 recorder.flush(rows, progress, saved)
@@ -260,8 +260,8 @@ def train(
         recorder.images_per_second,
         recorder.input_wait,
         compile_time,
-        probe_time,
-        probe_time / max(time.monotonic() - began, 1e-9),
+        tuple(probe_times),
+        sum(probe_times) / max(time.monotonic() - began, 1e-9),
     )
 
 

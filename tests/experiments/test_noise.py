@@ -109,6 +109,7 @@ def test_a_live_run_has_the_parameters_of_one_without(trained, tmp_path):
         (10, 640, 40),
     ]
     cost = summary["noise_probe"]
+    assert (cost["times"], cost["first_seconds"]) == (2, rows[0]["seconds"])
     assert cost["seconds"] == pytest.approx(sum(row["seconds"] for row in rows), abs=1e-3)
     assert 0 < cost["share"] < 1
     assert "noise_probe" not in plain
