@@ -171,6 +171,7 @@ def test_reference_numbers_are_shown_with_their_source():
     }
     table = sections.quantile_table(summary, "student_t")
     assert table.rows[0][4].note == "0.5 to inf\nreference 2,040"
+    assert table.rows[0][5].text == "1"  # of the replicas diverged
     assert "Reference: somebody else." in table.caption
     table = sections.quantile_table({**summary, "reference": {}}, "student_t")
     assert "eference" not in table.rows[0][4].note + table.caption

@@ -34,6 +34,15 @@ def test_bounds_that_say_something_are_kept(tmp_path, theorem):
     assert row["oracle_calls"] == constants.oracle_calls
 
 
+def test_the_quantile_is_the_one_that_may_fail_with_probability_beta(tmp_path, monkeypatch):
+    # Gaps 1, 2, ..., 100 with a bound below 1/2: all lie above, 10 % of them above the 0.9 quantile.
+    gaps = np.stack([np.zeros(100), np.arange(1, 101)], axis=1)
+    monkeypatch.setattr(checks, "simulate", lambda *_: {"clipped_sgd": jnp.asarray(gaps)})
+    row = checks.check("clipped_sgd", 10_000, 0.1, command(tmp_path))
+    assert (row["quantile"], row["share_above"], row["holds"]) == (90.0, 1.0, False)
+    assert row["low"] < 90 < row["high"]
+
+
 def test_growing_batches_and_the_answer_are_the_theorems():
     # Twelve steps of clipped-SSTM written out, with batches m_k that grow from 1.
     constants = theory.clipped_sstm_constants(
