@@ -35,7 +35,7 @@ def test_bounds_that_say_something_are_kept(tmp_path, theorem):
 
 
 def test_the_quantile_is_the_one_that_may_fail_with_probability_beta(tmp_path, monkeypatch):
-    # Gaps 1, 2, ..., 100 with a bound below 1/2: all lie above, 10 % of them above the 0.9 quantile.
+    # Gaps 1, 2, ..., 100 with a bound below 1/2: all lie above it, 10 of them above 90.
     gaps = np.stack([np.zeros(100), np.arange(1, 101)], axis=1)
     monkeypatch.setattr(checks, "simulate", lambda *_: {"clipped_sgd": jnp.asarray(gaps)})
     row = checks.check("clipped_sgd", 10_000, 0.1, command(tmp_path))
