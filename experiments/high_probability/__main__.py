@@ -53,10 +53,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path)
-    path = first.parse_known_args(arguments)[0].config
-    given = {} if path is None else {"config": path, "experiment": load(path)}
+    first.add_argument("--distributed", default=Command.distributed)
+    early = first.parse_known_args(arguments)[0]
+    # Before a config is made: it checks its methods by building them, which uses JAX.
+    start_jax(Command(Path(), distributed=early.distributed))
+    given = (
+        {} if early.config is None else {"config": early.config, "experiment": load(early.config)}
+    )
     command = parse(HighProbabilityCommand, arguments, **given)
-    start_jax(command)
     summary = run(command.experiment, command.workdir, should_stop=stop_on_sigterm())
     if summary is None:
         print("stopped and saved; the same line goes on", file=sys.stderr)

@@ -376,3 +376,19 @@ def test_bad_problems_and_references_are_named(tmp_path):
 def test_a_replica_needs_less_than_a_budget_or_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"memory is 0\.0001 MiB, but one replica needs"):
         experiment.run(dataclasses.replace(SMALL, memory=1e-4), tmp_path)
+
+
+def test_hosts_are_joined_before_a_config_uses_jax(tmp_path, monkeypatch):
+    """Making a config builds its methods; JAX refuses to join hosts once it is in use."""
+    order = []
+    monkeypatch.setattr(command, "start_jax", lambda given: order.append(given.distributed))
+
+    def load(path):
+        order.append(path.name)
+        raise FileNotFoundError
+
+    monkeypatch.setattr(command, "load", load)
+    line = ["--config", "configs/tails/holder.py", "--distributed", "off", "--workdir", "x"]
+    with pytest.raises(FileNotFoundError):
+        command.main(line)
+    assert order == ["off", "holder.py"]
