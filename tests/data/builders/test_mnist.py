@@ -14,18 +14,6 @@ def idx(array):
     return head + array.tobytes()
 
 
-@pytest.fixture
-def data():
-    rng = np.random.default_rng(0)
-    return {
-        prefix: (
-            rng.integers(0, 256, (count, 28, 28), dtype=np.uint8),
-            rng.integers(0, 10, count, dtype=np.uint8),
-        )
-        for prefix, count in (("train", 12), ("t10k", 5))
-    }
-
-
 def write(folder, data, packed=True):
     folder.mkdir(exist_ok=True)
     for prefix, (images, labels) in data.items():

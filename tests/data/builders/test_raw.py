@@ -16,7 +16,7 @@ from clipjax.data.builders.archives import Members
 from clipjax.data.builders.mnist import Mnist
 from experiments.prepare import main
 from tests.data.builders.miniature import encode, pixels, prepared, write_folder, write_tar
-from tests.data.builders.test_mnist import data, write  # noqa: F401  (a fixture)
+from tests.data.builders.test_mnist import write
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_offline_it_says_which_file_to_put_where(tmp_path, monkeypatch):
         prepare("mnist", tmp_path)
 
 
-def test_public_files_are_downloaded_with_tfds_and_checked(tmp_path, monkeypatch, data):  # noqa: F811
+def test_public_files_are_downloaded_with_tfds_and_checked(tmp_path, monkeypatch, data):
     """A server on this machine stands in for the source; the checksums are those of its files."""
     import http.server
     import threading
@@ -102,7 +102,7 @@ def test_public_files_are_downloaded_with_tfds_and_checked(tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("same_size", [True, False])
-def test_wrong_checksum(tmp_path, monkeypatch, data, same_size):  # noqa: F811
+def test_wrong_checksum(tmp_path, monkeypatch, data, same_size):
     from tensorflow_datasets.core.download.checksums import UrlInfo
 
     write(tmp_path / "raw", data)
