@@ -45,17 +45,47 @@ Sources = tuple[datasets.Source, datasets.Source]
 """Training and held-out records."""
 
 
-def load_sources(
-    dataset: str,
-    data_dir: Path | None,
-    train_split: str = "train",
-    evaluation_split: str | None = None,
-) -> Sources:
-    """Return a dataset's training and held-out records; embedded sets are prepared on first use."""
-    training = datasets.load(dataset, train_split, data_dir)
-    if evaluation_split is None:
-        evaluation_split = inputs.held_out(datasets.splits(dataset, data_dir), dataset)
-    return training, datasets.load(dataset, evaluation_split, data_dir)
+def load_sources(run: config.Run, data_dir: Path | None) -> Sources:
+    """Return a run's training and held-out records; embedded sets are prepared on first use.
+
+    Raises:
+        ValueError: no such data set or split, or the two data sets do not go together.
+    """
+    training = datasets.load(run.dataset, run.train_split, data_dir)
+    other = run.evaluation_dataset or run.dataset
+    split = run.evaluation_split
+    if split is None:
+        split = inputs.held_out(datasets.splits(other, data_dir), other)
+    held_out = datasets.load(other, split, data_dir)
+    if run.evaluation_dataset is not None:
+        _check_goes_with(training, held_out)
+    return training, held_out
+
+
+def _check_goes_with(training: datasets.Source, held_out: datasets.Source) -> None:
+    """Refuse held-out examples of another kind than those that a network is trained on."""
+    kinds = [set(source[0]) & {"label", "target"} for source in (training, held_out)]
+    classes = [source.class_names or source.num_classes for source in (training, held_out)]
+    sizes = [source.image_shape for source in (training, held_out)]
+    what = None
+    if kinds[0] != kinds[1]:
+        what = f"the one has {sorted(kinds[0])}, the other {sorted(kinds[1])}"
+    elif classes[0] != classes[1]:
+        what = f"their classes differ: {_shortened(classes[0])} and {_shortened(classes[1])}"
+    elif sizes[0][-1] != sizes[1][-1]:
+        what = f"their pictures have {sizes[0][-1]} and {sizes[1][-1]} channels"
+    elif "target" not in kinds[0] and sizes[0] != sizes[1]:
+        what = f"their pictures are {sizes[0]} and {sizes[1]}"
+    if what is not None:
+        raise ValueError(
+            f"a network trained on {training.name!r} cannot be evaluated on {held_out.name!r}: "
+            f"{what}. Choose another evaluation_dataset, or leave it out"
+        )
+
+
+def _shortened(value: object) -> str:
+    text = str(value)
+    return text if len(text) < 80 else f"{text[:77]}..."
 
 
 def make_data(run: config.Run, sources: Sources, mesh: Mesh) -> datasets.Pipeline:
@@ -66,7 +96,7 @@ def make_data(run: config.Run, sources: Sources, mesh: Mesh) -> datasets.Pipelin
         evaluation_batch_size=-(-run.evaluation_batch_size // mesh.size) * mesh.size,
         augment=inputs.augment(run, sources[0]),
         seed=run.seed,
-        views=inputs.views(run, sources[0]),
+        views=inputs.views(run, *sources),
         threads=run.input_threads,
         workers=run.input_workers,
     )
@@ -242,7 +272,7 @@ def program_key(run: config.Run, num_train: int) -> Any:
     stages = None
     if run.graduated is not None:
         stages = run.graduated, run.batch_size, run.accumulation, run.duration
-    data = run.dataset, run.train_split, run.evaluation_split
+    data = run.dataset, run.train_split, run.evaluation_dataset, run.evaluation_split
     weights = run.pretrained, run.pretrained_require
     return run.task, data, run.model, weights, optimizer, run.schedule, steps, stages
 

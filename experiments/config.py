@@ -318,6 +318,8 @@ class Run:
     crop: int | None = None
     """Side of the training crops where pictures differ in size; None takes the task's usual one."""
     train_split: str = "train"
+    evaluation_dataset: str | None = None
+    """Evaluate on examples of this data set: Set5 for a network trained on DIV2K."""
     evaluation_split: str | None = None
     """None takes the first there is of test, validation, val."""
     pretrained: str | None = None

@@ -23,14 +23,14 @@ BUCKETS = {"segmentation": 128, "super_resolution": 64}
 """Whole pictures are evaluated padded to multiples of this: VOC's then have at most 16 sizes."""
 
 
-def views(run: config.Run, source: data.Source) -> data.Views | None:
+def views(run: config.Run, *sources: data.Source) -> data.Views | None:
     """Return what is cut out of pictures that differ in size; None where all have one size.
 
     Classification: a random part of random shape, resized; evaluated in the middle, the shorter
     side 8/7 of the crop (256 for 224). Segmentation: a random crop at a random scale of 1/2 to 2;
     super-resolution: a random crop; both evaluated on whole pictures.
     """
-    if None not in source.image_shape:
+    if not any(None in source.image_shape for source in sources):
         return None
     size = run.crop or CROPS[run.task]
     if run.task == "classification":

@@ -62,11 +62,9 @@ class Workbench:
 
     def sources(self, run: configs.Run) -> build.Sources:
         """Return the records of a run's splits, loaded once."""
-        key = run.dataset, run.train_split, run.evaluation_split
+        key = run.dataset, run.train_split, run.evaluation_dataset, run.evaluation_split
         if key not in self._sources:
-            self._sources[key] = build.load_sources(
-                run.dataset, self._data_dir, run.train_split, run.evaluation_split
-            )
+            self._sources[key] = build.load_sources(run, self._data_dir)
         return self._sources[key]
 
     def program(self, run: configs.Run) -> Program:

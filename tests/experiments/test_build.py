@@ -28,7 +28,7 @@ def test_moments_of_digits_are_those_of_the_training_images():
 
 def test_evaluation_batches_are_rounded_up_to_the_devices():
     run = make_run(evaluation_batch_size=100)
-    data = build.make_data(run, build.load_sources("digits", None), meshes.make_mesh())
+    data = build.make_data(run, build.load_sources(run, None), meshes.make_mesh())
     assert data.evaluation_batch_size == 104
     assert sum(batch["mask"].sum() for batch in data.evaluation()) == 360
 
@@ -121,8 +121,8 @@ def test_step_metrics_report_the_scheduled_rate_and_the_clipping():
 
 
 def test_averaging_methods_are_evaluated_at_their_average():
-    sources, mesh = build.load_sources("digits", None), meshes.make_mesh(jax.devices()[:1])
     run = make_run(model=configs.MLP(), optimizer=configs.ClippedSSTM(0.1, 10.0, 1.0))
+    sources, mesh = build.load_sources(run, None), meshes.make_mesh(jax.devices()[:1])
     program = build.make_program(run, sources, mesh)
     assert program.evaluation_params is clipjax.eval_params
     plain = build.make_program(make_run(model=configs.MLP()), sources, mesh)
@@ -148,7 +148,7 @@ def test_stages_of_a_graduated_run():
     assert plan.steps == 35
     assert plan.stages == (Stage(0, 2), Stage(20, 4), Stage(30, 8))
     assert plan.consumed(35) * 8 == 960
-    data = build.make_data(run, build.load_sources("digits", None), meshes.make_mesh())
+    data = build.make_data(run, build.load_sources(run, None), meshes.make_mesh())
     assert data.batch_size == 8
 
 

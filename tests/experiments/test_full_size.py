@@ -14,6 +14,7 @@ from clipjax.train import mesh as meshes
 from configs import thesis
 from experiments import build, inputs
 from experiments import config as configs
+from experiments.evaluate import evaluate_run
 from experiments.train import Workbench, parse_train, run_one
 from tests.data.builders.miniature import encode, palette, pixels, shared, write_folder
 from tests.experiments.test_config import make_run
@@ -164,8 +165,55 @@ def test_the_held_out_split(tmp_path, data_dir):
         ValueError, match=r"has the splits \['train'\]: say which one to evaluate on"
     ):
         inputs.held_out({"train": 1}, "x")
-    _, held = build.load_sources("segmentation_folder", data_dir, evaluation_split="train[:2]")
+    run = make_run(task="segmentation", evaluation_split="train[:2]", **RUNS["segmentation"])
+    _, held = build.load_sources(run, data_dir)
     assert len(held) == 2
+
+
+def test_a_run_may_be_evaluated_on_another_data_set(tmp_path, data_dir):
+    """While it trains, and afterwards: the same numbers, of that data set's own examples."""
+    run = make_run(
+        task="super_resolution",
+        batch_size=4,
+        duration=configs.Duration(steps=2),
+        evaluation_dataset="photos_x4",
+        calibration_batches=1,
+        optimizer=configs.SGD(1e-3),
+        **RUNS["super_resolution"],
+    )
+    bench = Workbench(data_dir)
+    bench.mesh = meshes.make_mesh(jax.devices()[:1])
+    there = run_one(run, tmp_path / "there", bench)["metrics"]
+    own = run_one(dataclasses.replace(run, evaluation_dataset=None), tmp_path / "own", bench)[
+        "metrics"
+    ]
+    assert there["bicubic_psnr"] != own["bicubic_psnr"]
+    # The baseline knows of no training: it is that of photos_x4's test pictures, but for what
+    # bicubic interpolation sees beyond their borders (here mirrored, there nothing).
+    direct = run_one(
+        dataclasses.replace(run, dataset="photos_x4", evaluation_dataset=None),
+        tmp_path / "direct",
+        bench,
+    )["metrics"]
+    assert there["bicubic_psnr"] == pytest.approx(direct["bicubic_psnr"], rel=1e-3)
+    after = evaluate_run(tmp_path / "own", bench, "photos_x4")
+    assert {name: after[name] for name in there} == pytest.approx(there)
+    part = evaluate_run(tmp_path / "own", bench, split="test[:2]")
+    assert part["bicubic_psnr"] != own["bicubic_psnr"]
+
+
+@pytest.mark.parametrize(
+    ("trained", "other", "message"),
+    [
+        ("segmentation", "photos_x4", r"the one has \['label'\], the other \['target'\]"),
+        ("classification", "digits", r"their classes differ: \('0', '1'\) and "),
+        ("super_resolution", "image_folder", r"has \['target'\], the other \['label'\]"),
+    ],
+)
+def test_examples_that_do_not_suit_the_network_are_refused(data_dir, trained, other, message):
+    run = make_run(task=trained, evaluation_dataset=other, **RUNS[trained])
+    with pytest.raises(ValueError, match=f"cannot be evaluated on '{other}': .*{message}"):
+        build.load_sources(run, data_dir)
 
 
 def fake_weights(path):
@@ -192,7 +240,7 @@ def test_a_run_starts_at_pretrained_weights(tmp_path, data_dir, capsys):
         crop=16,
         pretrained=str(tmp_path / "vgg16.npz"),
     )
-    sources = build.load_sources("segmentation_folder", data_dir)
+    sources = build.load_sources(run, data_dir)
     mesh = meshes.make_mesh(jax.devices()[:1])
     program = build.make_program(run, sources, mesh)
     assert "fc6, fc7 are not in the file and start at random" in capsys.readouterr().err

@@ -1,9 +1,10 @@
 """Files by name, in a folder, a tar or a zip, read where they lie: nothing is unpacked."""
 
+import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,6 +14,16 @@ class BadExample(ValueError):
 
 
 _DAMAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder, links to other folders included."""
+    for at, folders, names in os.walk(folder, followlinks=True):
+        here = Path(at)
+        # A link to one of the folders above would be walked without end.
+        above = {here.resolve(), *here.resolve().parents}
+        folders[:] = [name for name in folders if (here / name).resolve() not in above]
+        yield from (here / name for name in names if (here / name).is_file())
 
 
 class Members:
@@ -42,11 +53,7 @@ class Members:
         self._close: Callable[[], None] = lambda: None
         self._entries: dict[str, Any] = {}
         if file is None and path.is_dir():
-            self._entries = {
-                entry.relative_to(path).as_posix(): entry
-                for entry in path.rglob("*")
-                if entry.is_file()
-            }
+            self._entries = {file.relative_to(path).as_posix(): file for file in _files(path)}
             self._open: Callable[[Any], IO[bytes]] = lambda entry: entry.open("rb")
         else:
             try:

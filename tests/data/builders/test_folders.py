@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from clipjax.data import load
+from clipjax.data.builders.archives import Members
 from tests.data.builders.miniature import (
     decode,
     encode,
@@ -70,6 +71,16 @@ def test_real_tiny_imagenet(tmp_path):
     found = prepared("tiny_imagenet", tmp_path, shared("tiny_imagenet"))
     assert [len(found[split]) for split in ("train", "validation")] == [4000, 1000]
     assert np.bincount([r["label"] for r in found["validation"].values()]).tolist() == [10] * 100
+
+
+def test_links_to_folders_are_followed_and_not_round_and_round(tmp_path):
+    write_folder(tmp_path / "elsewhere", {"a.png": encode(pixels(0, 4, 4))})
+    (tmp_path / "raw/train").mkdir(parents=True)
+    (tmp_path / "raw/train/cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "raw/train/again").symlink_to(tmp_path / "raw")
+    with Members(tmp_path / "raw") as members:
+        assert members.names == ["train/cat/a.png"]
+        assert members.read("train/cat/a.png") == encode(pixels(0, 4, 4))
 
 
 @pytest.mark.parametrize("form", ["folder", "zip", "tar"])
