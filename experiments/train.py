@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import jax
-import numpy as np
 import tyro
 
 from clipjax.train import mesh as meshes
@@ -28,7 +28,7 @@ from clipjax.train.log import scalars, write_json
 from clipjax.train.loop import NonFiniteLoss, Outcome, train
 from clipjax.train.state import digest
 from clipjax.train.step import Program
-from experiments import build
+from experiments import build, samples
 from experiments import config as configs
 from experiments.noise_probe import make_probe
 
@@ -49,6 +49,9 @@ FREE_TO_CHANGE = (
     "input_workers",
 )
 """Fields that a resumed run may change: they leave the trajectory as it is."""
+
+PER_CLASS = re.compile(r"(iou|share)_\d+")
+"""Metrics of single classes, which are too many for a line."""
 
 
 class Workbench:
@@ -153,6 +156,7 @@ def run_one(
         "seed": run.seed,
         "device": meshes.describe(),
         "config": configs.to_json(run),
+        "class_names": list(bench.sources(run)[0].class_names),
         "versions": versions(),
         "git_commit": git_commit(),
     }
@@ -183,7 +187,8 @@ def run_one(
             "seconds": round(sum(outcome.probe_times), 3),
             "share": round(outcome.probe_share, 4),
         }
-    write_samples(run, program, outcome, data, workdir)
+    assert outcome.point is not None  # the run came to its end
+    samples.write(program, outcome.point, data, run.samples, workdir / "figures" / "samples.npz")
     summary["wall_time"] = round(time.monotonic() - began, 3)
     _write(workdir, summary)
     return summary
@@ -206,26 +211,6 @@ def _results(outcome: Outcome, examples: int) -> dict[str, Any]:
 def _write(workdir: Path, summary: dict[str, Any]) -> None:
     if jax.process_index() == 0:
         write_json(workdir / "summary.json", summary)
-
-
-def write_samples(
-    run: configs.Run, program: Program, outcome: Outcome, data: Any, workdir: Path
-) -> None:
-    """Write figures/samples.npz: the first evaluation examples and what the model makes of them."""
-    from jax.experimental import multihost_utils
-
-    batch = meshes.place(next(iter(data.evaluation(**meshes.process()))), program.mesh)
-    assert outcome.point is not None  # the run came to its end
-    outputs = jax.device_get(program.predict(*outcome.point, batch))
-    whole = multihost_utils.process_allgather(batch, tiled=True)
-    kept = min(run.samples, int(np.sum(whole["mask"])))
-    arrays = program.task.samples(outputs[:kept], {k: v[:kept] for k, v in whole.items()})
-    if jax.process_index() == 0:
-        path = workdir / "figures" / "samples.npz"
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_name("samples.tmp.npz")
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
 
 
 def versions() -> dict[str, str]:
@@ -342,7 +327,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped and saved; the same line goes on ({command.workdir})", file=sys.stderr)
         return EXIT_STOPPED
     if jax.process_index() == 0:
-        shown = "  ".join(f"{k} {v:.4g}" for k, v in summary["metrics"].items())
+        overall = {k: v for k, v in summary["metrics"].items() if not PER_CLASS.fullmatch(k)}
+        shown = "  ".join(f"{k} {v:.4g}" for k, v in overall.items())
         print(f"{summary['steps']} steps in {summary['wall_time']:.1f} s  {shown}")
         if "noise_probe" in summary:
             cost = summary["noise_probe"]

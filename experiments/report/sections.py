@@ -9,8 +9,9 @@ from clipjax.data.builders import photographs
 from experiments.high_probability import readable
 from experiments.report import curves, graduated, graduated_curves, results, samples, tails
 from experiments.report.page import Bullets, Cell, Part, Picture, Section, Table, Text
-from experiments.report.results import METRICS, Grid, Group, Metric
+from experiments.report.results import Grid, Group, Metric
 from experiments.report.style import look
+from experiments.samples import SIDE
 
 Tails: TypeAlias = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]
 """summary.json and curves.npz of the heavy-tail experiment."""
@@ -20,9 +21,6 @@ KINDS = {
     "segmentation": "semantic segmentation",
     "super_resolution": "super-resolution",
 }
-
-CLASS_NAMES = {"digit_scenes": ("background", *map(str, range(10)))}
-"""Of datasets for segmentation, by label."""
 
 SETTINGS = ("learning_rate", "momentum", "clip_level", "smoothness")
 """The optimizer's fields that the score table shows."""
@@ -72,7 +70,7 @@ def scores(grid: Grid) -> Section:
 def score_table(groups: Mapping[str, Group]) -> Table:
     """Return the table of one task: a row per method, then a row per baseline."""
     first = next(iter(groups.values()))
-    metrics = METRICS[first.kind]
+    metrics = results.shown_metrics(groups)
     best = {name: results.best(groups, name) for name in metrics}
     rows = []
     for method, group in groups.items():
@@ -96,8 +94,7 @@ def _score(group: Group, name: str, metric: Metric, best: bool) -> Cell:
     score = group.score(name)
     if score is None:
         return Cell("–")
-    spread = "" if score.spread is None else f" ± {metric.write(score.spread)}"
-    return Cell(metric.write(score.mean) + spread, best=best)
+    return Cell(metric.write_score(score), best=best)
 
 
 def _counts(group: Group) -> tuple[Cell, ...]:
@@ -167,20 +164,23 @@ def noise_levels(grid: Grid) -> Section:
 def learning(grid: Grid) -> Section:
     """Return the section of curves."""
     bands = "Lines are means over seeds, bands reach from the smallest to the largest seed."
-    first = Picture(
-        "learning_curves",
-        curves.learning_curves(grid),
-        "Training loss (left) and the metric each task is judged by (right). Training losses are "
-        "those of minibatches at the query point, averaged over neighbouring log rows; dotted "
-        f"lines are what can be had without learning. {bands}",
-    )
-    second = Picture(
+    pictures = [
+        Picture(
+            f"curves_{task}",
+            curves.learning_curves(groups),
+            f"{next(iter(groups.values())).title}: training (left) and held-out examples (right). "
+            "In training, of the minibatch at the query point, averaged over neighbouring log "
+            "rows; dotted lines are what can be had without learning. " + bands,
+        )
+        for task, groups in grid.items()
+    ]
+    gradients = Picture(
         "gradients",
         curves.gradient_curves(grid),
         "Norm of the minibatch gradient before clipping (left), and which share of the steps so "
         f"far was clipped (right; only methods that clip). {bands}",
     )
-    return Section("Curves", (first, second))
+    return Section("Curves", (*pictures, gradients))
 
 
 def sample_pictures(grid: Grid) -> list[Section]:
@@ -193,18 +193,25 @@ def sample_pictures(grid: Grid) -> list[Section]:
         first = next(iter(groups.values()))
         match first.kind:
             case "segmentation":
-                names = CLASS_NAMES.get(first.runs[0].summary["dataset"], ())
-                png = samples.segmentation_samples(found, names)
+                png = samples.segmentation_samples(found, first.class_names)
                 title = "Sample segmentations"
                 said = "Below each prediction its mean IoU over the classes in that picture."
             case "super_resolution":
                 png = samples.super_resolution_samples(found)
                 title = "Sample super-resolved pictures"
                 said = "Below each picture its PSNR, rounded to 8 bits as it is shown."
+                if samples.has_details(found):
+                    said = (
+                        "Left the whole picture, then the detail in its frame, where bicubic "
+                        "interpolation errs most. Below each the PSNR of the whole picture, "
+                        "rounded to 8 bits."
+                    )
             case _:
-                png = samples.classification_samples(found)
+                png = samples.classification_samples(found, first.class_names)
                 title = "Sample classifications"
                 said = "Below each example what the methods took it for; mistakes are marked."
+        if samples.largest(found) >= SIDE:
+            said += f" Of pictures larger than {SIDE} pixels the middle is shown."
         lost = [look(name, groups).label for name in groups if name not in found]
         if lost:
             said += f" No finished run with samples: {', '.join(lost)}."
@@ -215,13 +222,13 @@ def sample_pictures(grid: Grid) -> list[Section]:
 
 def shared_samples(
     groups: Mapping[str, Group],
-) -> tuple[dict[str, dict[str, np.ndarray]], str]:
+) -> tuple[dict[str, dict[str, Sequence[np.ndarray]]], str]:
     """Return each method's samples from its first finished run that has any, and the seeds.
 
     Raises:
         ValueError: if two methods were shown different examples.
     """
-    found: dict[str, dict[str, np.ndarray]] = {}
+    found: dict[str, dict[str, Sequence[np.ndarray]]] = {}
     seeds: set[int] = set()
     for method, group in groups.items():
         for run in group.finished:
@@ -230,7 +237,7 @@ def shared_samples(
                 continue
             truth = "target" if "target" in arrays else "label"
             other = next(iter(found.values()), arrays)
-            if not np.array_equal(arrays[truth], other[truth]):
+            if not _equal(arrays[truth], other[truth]):
                 raise ValueError(
                     f"{run.folder / 'figures' / 'samples.npz'} shows other examples than the "
                     f"samples of {next(iter(found))}; give the runs of a task one dataset and one "
@@ -241,6 +248,10 @@ def shared_samples(
             break
     word = "seed" if len(seeds) == 1 else "seeds"
     return found, f"{word} {', '.join(map(str, sorted(seeds)))}"
+
+
+def _equal(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
+    return len(some) == len(others) and all(map(np.array_equal, some, others))
 
 
 # -- Heavy tails ----------------------------------------------------------------------------------
