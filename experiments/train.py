@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -49,9 +49,6 @@ FREE_TO_CHANGE = (
     "input_workers",
 )
 """Fields that a resumed run may change: they leave the trajectory as it is."""
-
-PER_CLASS = re.compile(r"(iou|share)_\d+")
-"""Metrics of single classes, which are too many for a line."""
 
 
 class Workbench:
@@ -213,6 +210,17 @@ def _write(workdir: Path, summary: dict[str, Any]) -> None:
         write_json(workdir / "summary.json", summary)
 
 
+def one_line(metrics: Mapping[str, float]) -> str:
+    """Return metrics as a line; those of single classes, which may be many, are left out.
+
+    Examples:
+        >>> one_line({"mean_iou": 0.5, "iou_3": 0.25, "share_3": 0.1, "top5": 1.0})
+        'mean_iou 0.5  top5 1'
+    """
+    single = re.compile(r"(iou|share)_\d+")
+    return "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if not single.fullmatch(k))
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide the numbers."""
     names = ("clipjax", "jax", "jaxlib", "optax", "flax", "orbax-checkpoint", "grain", "numpy")
@@ -327,8 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped and saved; the same line goes on ({command.workdir})", file=sys.stderr)
         return EXIT_STOPPED
     if jax.process_index() == 0:
-        overall = {k: v for k, v in summary["metrics"].items() if not PER_CLASS.fullmatch(k)}
-        shown = "  ".join(f"{k} {v:.4g}" for k, v in overall.items())
+        shown = one_line(summary["metrics"])
         print(f"{summary['steps']} steps in {summary['wall_time']:.1f} s  {shown}")
         if "noise_probe" in summary:
             cost = summary["noise_probe"]

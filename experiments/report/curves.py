@@ -9,7 +9,6 @@ from matplotlib.ticker import EngFormatter, NullFormatter, PercentFormatter
 
 from experiments.report import style
 from experiments.report.results import (
-    AS_IN_PAPERS,
     METRICS,
     Grid,
     Group,
@@ -26,15 +25,15 @@ MAX_POINTS = 60
 def learning_curves(groups: Mapping[str, Group]) -> bytes:
     """Draw loss and metrics of one task against examples seen, training beside held-out examples.
 
-    A row per metric. The two panels of a row have one axis, so that what is learnt and not carried
-    over to other examples is seen at once; but not where a run diverged, whose values are far off.
+    A row per metric that runs have along the way. Axes differ: minibatches scatter more widely than
+    methods differ on held-out examples.
     """
     first = next(iter(groups.values()))
-    metrics = {k: m for k, m in METRICS[first.kind].items() if k not in AS_IN_PAPERS}
+    rows = [row for group in groups.values() for run in group.runs for row in run.rows]
+    along = {name for row in rows if row["split"] in ("train", "evaluation") for name in row}
+    metrics = {name: m for name, m in METRICS[first.kind].items() if name in along}
     names = sorted(metrics, key=lambda name: name != "loss")  # else in the tables' order
-    diverged = any(group.diverged for group in groups.values())
-    shared = False if diverged else "row"
-    figure, axes = style.panels(len(names), 2, height=2.4, sharex=True, sharey=shared)
+    figure, axes = style.panels(len(names), 2, height=2.4, sharex=True)
     for (left, right), name in zip(axes, names, strict=True):
         _draw(left, groups, "train", name, metrics[name])
         _draw(right, groups, "evaluation", name, metrics[name])

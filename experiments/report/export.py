@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.report import page, results
-from experiments.report.results import METRICS, Grid, RunResult
+from experiments.report.results import AS_IN_PAPERS, METRICS, Grid, RunResult
 
 KEYS = ("task", "method", "seed", "split", "step", "examples")
 ALONG = ("gradient_norm", "clipped_fraction", "learning_rate")
@@ -35,7 +35,7 @@ def curves(grid: Grid, command: str) -> str:
         command: what wrote it, for the first line.
     """
     names = [name for metrics in METRICS.values() for name in metrics]
-    names = list(dict.fromkeys([*names, *ALONG]))
+    names = list(dict.fromkeys([*names, *AS_IN_PAPERS, *ALONG]))
     rows: list[dict[str, Any]] = []
     for run in results.runs(grid):
         task, method = run.key

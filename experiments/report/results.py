@@ -76,16 +76,17 @@ METRICS: dict[str, dict[str, Metric]] = {
     },
     "super_resolution": {
         "psnr": Metric("PSNR", "dB", digits=2),
-        "psnr_rgb": Metric("PSNR, RGB", "dB", digits=2),
-        "psnr_y": Metric("PSNR, Y", "dB", digits=2),
-        "ssim_y": Metric("SSIM, Y", digits=4),
         "loss": Metric("mean squared error", "1e-3, range 1", 1000, 2),
     },
 }
 """The metrics shown for each kind of task, the one it is judged by first."""
 
-AS_IN_PAPERS = ("psnr_rgb", "psnr_y", "ssim_y")
-"""Metrics that only evaluation has, of colour pictures that are large enough."""
+AS_IN_PAPERS = {
+    "psnr_rgb": Metric("PSNR of RGB", "dB", digits=2),
+    "psnr_y": Metric("PSNR of Y", "dB", digits=2),
+    "ssim_y": Metric("SSIM of Y", digits=4),
+}
+"""Of super-resolution; only evaluation has them, of colour pictures that are large enough."""
 
 
 @dataclass(frozen=True)
@@ -322,17 +323,6 @@ def commonest_class(group: Group) -> str | None:
 def class_name(group: Group, k: int) -> str:
     """Return the name of class k, or its number where it has none."""
     return group.class_names[k] if k < len(group.class_names) else f"class {k}"
-
-
-def shown_metrics(groups: Mapping[str, Group]) -> dict[str, Metric]:
-    """Return the metrics that a table of these runs has: those as in papers where measured."""
-    return {
-        name: metric
-        for name, metric in METRICS[next(iter(groups.values())).kind].items()
-        if name not in AS_IN_PAPERS
-        or baselines(groups, name)
-        or any(group.score(name) for group in groups.values())
-    }
 
 
 def best(groups: Mapping[str, Group], metric: str) -> set[str]:

@@ -25,11 +25,11 @@ FEW_COLORS = (
     *("#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE"),
     *("#882255", "#44AA99", "#999933", "#AA4499", "#111111"),
 )
-# Kelly 1965, "Twenty-two colors of maximum contrast", without white and grey.
+# Kelly 1965, "Twenty-two colors of maximum contrast", without white and grey, cyan for black.
 MANY_COLORS = (
     *("#F3C300", "#875692", "#F38400", "#A1CAF1", "#BE0032", "#C2B280", "#008856"),
     *("#E68FAC", "#0067A5", "#F99379", "#604E97", "#F6A600", "#B3446C", "#DCD300"),
-    *("#882D17", "#8DB600", "#654522", "#E25822", "#2B3D26", "#222222"),
+    *("#882D17", "#8DB600", "#654522", "#E25822", "#2B3D26", "#00A5B5"),
 )
 VOID_COLOR = "#9A9A9A"
 VOID_LABEL = 255
@@ -281,7 +281,7 @@ def _column_titles(
     methods = list(methods)
     titles = [*before, *(look(method, methods).label for method in methods), *after]
     for panel, title in zip(axes[0], titles, strict=True):
-        panel.set_title(title, loc="center")
+        panel.set_title(title, loc="center", fontsize=10.5 if len(titles) <= 7 else 9)
 
 
 def _frames(

@@ -9,22 +9,12 @@ from clipjax.data.builders import photographs
 from experiments.high_probability import readable
 from experiments.report import curves, graduated, graduated_curves, results, samples, tails
 from experiments.report.page import Bullets, Cell, Part, Picture, Section, Table, Text
-from experiments.report.results import Grid, Group, Metric
+from experiments.report.results import Grid, Group
 from experiments.report.style import look
 from experiments.samples import SIDE
 
 Tails: TypeAlias = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]
 """summary.json and curves.npz of the heavy-tail experiment."""
-
-KINDS = {
-    "classification": "image classification",
-    "segmentation": "semantic segmentation",
-    "super_resolution": "super-resolution",
-}
-
-SETTINGS = ("learning_rate", "momentum", "clip_level", "smoothness")
-"""The optimizer's fields that the score table shows."""
-
 
 SECOND_HALF = {
     "level": "median",
@@ -50,96 +40,6 @@ def lead(grid: Grid, heavy: Tails | None) -> str:
         replicas = heavy[0]["config"]["replicas"]
         said.append(f"The tails of {replicas:,} replicas under heavy-tailed noise.")
     return " ".join(said)
-
-
-# -- Scores ---------------------------------------------------------------------------------------
-
-
-def scores(grid: Grid) -> Section:
-    """Return the section of final metrics, a table per task."""
-    text = (
-        "Final metrics on held-out examples, at each method's own evaluation point: mean ± sample "
-        "standard deviation over the seeds whose runs finished. Bold is the best mean of a column "
-        "among methods none of whose runs diverged. Where means differ by less than the spreads, "
-        "the order says little."
-    )
-    tables = [score_table(groups) for groups in grid.values()]
-    return Section("Scores", (Text(text), *tables))
-
-
-def score_table(groups: Mapping[str, Group]) -> Table:
-    """Return the table of one task: a row per method, then a row per baseline."""
-    first = next(iter(groups.values()))
-    metrics = results.shown_metrics(groups)
-    best = {name: results.best(groups, name) for name in metrics}
-    rows = []
-    for method, group in groups.items():
-        cells = [_score(group, n, metric, method in best[n]) for n, metric in metrics.items()]
-        name = Cell(look(method, groups).label, note=_settings(group))
-        rows.append((name, *cells, *_counts(group)))
-    for label, values in _baselines(groups, metrics).items():
-        cells = [Cell(m.write(values[n]) if n in values else "–") for n, m in metrics.items()]
-        rows.append((Cell(label, note="no learning"), *cells, *[Cell("")] * 3))
-    titles = [metric.title for metric in metrics.values()]
-    return Table(
-        title=f"{first.title}: {KINDS[first.kind]}",
-        header=("method", *titles, "finished", "images/s", "s per run"),
-        rows=tuple(rows),
-        caption=_workload(groups),
-        extra=2,
-    )
-
-
-def _score(group: Group, name: str, metric: Metric, best: bool) -> Cell:
-    score = group.score(name)
-    if score is None:
-        return Cell("–")
-    return Cell(metric.write_score(score), best=best)
-
-
-def _counts(group: Group) -> tuple[Cell, ...]:
-    """Return how many runs finished, how fast and how long they were."""
-    rate, seconds = group.mean("images_per_second"), group.mean("wall_time")
-    return (
-        Cell(
-            f"{len(group.finished)} of {len(group.runs)}",
-            note=f"{group.diverged} diverged" if group.diverged else "",
-        ),
-        Cell("–" if rate is None else f"{rate:,.0f}"),
-        Cell("–" if seconds is None else f"{seconds:.1f}"),
-    )
-
-
-def _baselines(
-    groups: Mapping[str, Group], metrics: Mapping[str, Metric]
-) -> dict[str, dict[str, float]]:
-    """Return baseline's label -> metric's name -> value."""
-    found: dict[str, dict[str, float]] = {}
-    for name in metrics:
-        for label, value in results.baselines(groups, name).items():
-            found.setdefault(label, {})[name] = value
-    return found
-
-
-def _settings(group: Group) -> str:
-    """Return the optimizer's rates, and the kind of clipping where it is not the global norm's."""
-    optimizer = group.runs[0].summary["config"]["optimizer"]
-    kind = {"value": " per coordinate", "tensor_norm": " per tensor"}.get(optimizer.get("clip"), "")
-    return ", ".join(
-        f"{name.replace('_', ' ')} {optimizer[name]:g}" + (kind if name == "clip_level" else "")
-        for name in SETTINGS
-        if optimizer.get(name) is not None
-    )
-
-
-def _workload(groups: Mapping[str, Group]) -> str:
-    """Say which network was trained for how long; a diverged run does not know how long."""
-    runs = [run for group in groups.values() for run in group.runs]
-    config = runs[0].summary["config"]
-    said = f"{config['model']['type']}, batches of {config['batch_size']}"
-    for run in [run for run in runs if not run.diverged][:1]:
-        said += f", {run.summary['steps']:,} steps, {run.summary['num_params']:,} parameters"
-    return said + "."
 
 
 # -- Graduated runs -------------------------------------------------------------------------------
@@ -170,7 +70,8 @@ def learning(grid: Grid) -> Section:
             curves.learning_curves(groups),
             f"{next(iter(groups.values())).title}: training (left) and held-out examples (right). "
             "In training, of the minibatch at the query point, averaged over neighbouring log "
-            "rows; dotted lines are what can be had without learning. " + bands,
+            "rows; dotted lines are what can be had without learning. The axes of a row differ. "
+            + bands,
         )
         for task, groups in grid.items()
     ]

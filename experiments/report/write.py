@@ -8,7 +8,16 @@ from pathlib import Path
 import rich.table
 from rich.console import Console
 
-from experiments.report import classes, export, graduated, page, reference, results, sections
+from experiments.report import (
+    classes,
+    export,
+    graduated,
+    page,
+    published,
+    results,
+    scores,
+    sections,
+)
 from experiments.report.results import Grid
 from experiments.report.sections import Tails
 from experiments.report.style import style
@@ -53,12 +62,8 @@ def write_page(made: page.Page, workdir: Path, name: str) -> Path:
 def show(workdir: Path, console: Console) -> None:
     """Print the report's tables in the terminal. Raises as `write_report`."""
     grid, heavy = read(workdir)
-    tables = [
-        table
-        for groups in grid.values()
-        for table in (sections.score_table(groups), classes.iou_table(groups))
-        if table is not None
-    ]
+    tables = scores.tables(grid)
+    tables += [table for groups in grid.values() if (table := classes.iou_table(groups))]
     tables += graduated.tables(graduated.select(grid))
     if heavy is not None:
         tables += [sections.quantile_table(heavy[0], noise) for noise in heavy[0]["results"]]
@@ -89,11 +94,11 @@ def make_page(grid: Grid, heavy: Tails | None, *, thesis: bool = False) -> page.
     made = []
     with style():
         if grid:
-            made += [sections.scores(grid), *classes.section(grid)]
+            made += [scores.section(grid), *classes.section(grid)]
             if noisy := graduated.select(grid):
                 made.append(sections.noise_levels(noisy))
-            if thesis or reference.own_data(grid):
-                made.append(reference.section(grid))
+            if thesis or published.own_data(grid):
+                made.append(published.section(grid))
             made.append(sections.learning(grid))
             made += sections.sample_pictures(grid)
         if heavy is not None:

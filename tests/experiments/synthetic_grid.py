@@ -88,6 +88,7 @@ def write_run(folder: Path, task: str, method: str, rank: int, seed: int, rng) -
             "learning_rate": METHODS[method]["learning_rate"],
             "images_per_second": 900.0,
         }
+        row[primary] = value * skill * (1 - 0.6 * np.exp(-5 * progress)) + rng.normal(0, 0.01)
         if method.startswith("clipped"):
             row |= {"clip_level": 1.0, "clipped_fraction": 0.7 * np.exp(-progress * (1 + rank))}
         rows.append(row)

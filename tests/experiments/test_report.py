@@ -63,10 +63,10 @@ COLUMNS = [
     ("digit_scenes: semantic segmentation", "segmentation", "mean_iou", 0, 1, 3),
     ("digit_scenes: semantic segmentation", "segmentation", "pixel_accuracy", 1, 100, 2),
     ("photos: super-resolution", "photos", "psnr", 0, 1, 2),
-    ("photos: super-resolution", "photos", "psnr_rgb", 1, 1, 2),
-    ("photos: super-resolution", "photos", "psnr_y", 2, 1, 2),
-    ("photos: super-resolution", "photos", "ssim_y", 3, 1, 4),
-    ("photos: super-resolution", "photos", "loss", 4, 1000, 2),
+    ("photos: super-resolution", "photos", "loss", 1, 1000, 2),
+    ("photos: as papers report it", "photos", "psnr_rgb", 0, 1, 2),
+    ("photos: as papers report it", "photos", "psnr_y", 1, 1, 2),
+    ("photos: as papers report it", "photos", "ssim_y", 2, 1, 4),
 ]
 
 
@@ -133,10 +133,8 @@ def test_baselines_stand_beside(grid):
     expected = {
         "digits: image classification": ("commonest class", ["10.28", "–", "–"]),
         "digit_scenes: semantic segmentation": ("all background", ["0.077", "84.70", "–"]),
-        "photos: super-resolution": (
-            "bicubic interpolation",
-            ["24.40", "–", "26.10", "0.7531", "–"],
-        ),
+        "photos: super-resolution": ("bicubic interpolation", ["24.40", "–"]),
+        "photos: as papers report it": ("bicubic interpolation", ["–", "26.10", "0.7531"]),
     }
     for title, (name, cells) in expected.items():
         assert rows_of(text, title)[1][name][: len(cells)] == cells
