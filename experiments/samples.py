@@ -99,11 +99,15 @@ def stack(kept: Sequence[Example]) -> Example:
     stacked: Example = {}
     for key in kept[0]:
         values = [example[key] for example in kept]
-        full = np.max([value.shape for value in values], axis=0).astype(int)
-        sides = ([(0, n - m) for n, m in zip(full, v.shape, strict=True)] for v in values)
-        stacked[key] = np.stack([np.pad(v, s) for v, s in zip(values, sides, strict=True)])
-        if key in ("image", "lr") and len({value.shape for value in values}) > 1:
-            stacked["size"] = np.array([value.shape[:2] for value in values], np.int32)
+        shapes = [value.shape for value in values]
+        if len(set(shapes)) > 1:
+            full = np.max(shapes, axis=0)
+            values = [
+                np.pad(v, [(0, n - m) for n, m in zip(full, v.shape, strict=True)]) for v in values
+            ]
+            if key in ("image", "lr"):
+                stacked["size"] = np.array(shapes, np.int32)[:, :2]
+        stacked[key] = np.stack(values)
     return stacked
 
 
