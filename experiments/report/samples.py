@@ -89,10 +89,25 @@ def segmentation_samples(
     ]
     if any((labels == VOID_LABEL).any() for labels in first["label"]):
         handles.append(Patch(facecolor=VOID_COLOR, edgecolor="#777777", label="(void)"))
-    longest = max((len(str(handle.get_label())) for handle in handles), default=1)
-    columns = max(1, min(11, len(handles), round(110 / (longest + 6))))
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
+    labels = [str(handle.get_label()) for handle in handles]
+    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(labels))
     return style.png(figure)
+
+
+def legend_columns(labels: Sequence[str], width: int = 120) -> int:
+    """Return how many columns a legend takes so that no row is wider than the figure.
+
+    Args:
+        labels: what it says.
+        width: of the figure, in letters; a patch of colour is as wide as 7.
+
+    Examples:
+        >>> legend_columns(["background", *"0123456789"]), legend_columns(["pedestrian"] * 12)
+        (11, 6)
+    """
+    wide = [len(label) + 7 for label in labels]
+    fit = len(labels) if sum(wide) <= width else width // max(wide)
+    return -(-len(labels) // -(-len(labels) // max(1, fit))) if labels else 1
 
 
 def names(class_names: Sequence[str], k: int) -> str:
