@@ -71,16 +71,15 @@ def remarks(groups: Mapping[str, Group]) -> list[str]:
             f"{one.source}:" if one.source != THESIS else "The thesis:",
             comparable(first, one),
         ]
-        here, theirs = order(groups), _published_order(one, groups)
-        ours = [label for label in here if label in theirs]
-        theirs = [label for label in theirs if label in ours]
+        theirs = _published_order(one, groups)
+        ours = [label for label in order(groups) if label in theirs]
         if len(ours) > 1:
             pairs = list(itertools.combinations(ours, 2))
             alike = sum(theirs.index(a) < theirs.index(b) for a, b in pairs)
             words.append(
-                f"First here is {ours[0]}{_margin(groups, *ours[:2])}, there {theirs[0]}; of "
-                f"{len(pairs)} pairs of methods {alike} are in the same order, where chance alone "
-                f"would make it {len(pairs) / 2:g}."
+                f"The first of these methods is {ours[0]} here{_margin(groups, *ours[:2])} and "
+                f"{theirs[0]} there; of {len(pairs)} pairs of methods {alike} are in the same "
+                f"order, where chance alone would make it {len(pairs) / 2:g}."
             )
         said.append(" ".join(words))
     return said + _below_bicubic(groups)

@@ -50,11 +50,12 @@ THESIS = "thesis"
 PRINTED = "as printed; no spread is reported"
 READ_OFF = "read off the published curves, ± 0.2; no spread is reported"
 NOT_STATED = "not stated"
-IMAGENET100: dict[str, Any] = {
+IMAGENET100: dict[str, Any] = {"datasets": frozenset({"imagenet100"}), "model": "ResNet18"}
+LATER: dict[str, Any] = {
+    **IMAGENET100,
     "data": "ImageNet-100, validation",
-    "datasets": frozenset({"imagenet100"}),
     "network": "ResNet-18, from scratch",
-    "model": "ResNet18",
+    "status": READ_OFF,
 }
 
 REFERENCES: dict[str, tuple[Reference, ...]] = {
@@ -62,6 +63,8 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
         Reference(
             THESIS,
             **IMAGENET100,
+            data="ImageNet-100, split not stated",
+            network="ResNet-18",
             length=f"{NOT_STATED}; near the curves of arXiv 2106.05958 after 5 epochs",
             status=PRINTED,
             scores={
@@ -73,16 +76,14 @@ REFERENCES: dict[str, tuple[Reference, ...]] = {
         ),
         Reference(
             "arXiv 2106.05958, 5 epochs",
-            **IMAGENET100,
+            **LATER,
             length="5 epochs (2e4 batches of 32)",
-            status=READ_OFF,
             scores={"sgd": "47.4", "adam": "48.7", "clipped_sgd": "51.4", "clipped_sstm": "50"},
         ),
         Reference(
             "arXiv 2106.05958, 30 epochs",
-            **IMAGENET100,
+            **LATER,
             length="30 epochs (1.2e5 batches of 32)",
-            status=READ_OFF,
             scores={"sgd": "68.0", "adam": "69.4", "clipped_sgd": "67.6", "clipped_sstm": "68.8"},
             notes={
                 "sgd": "top-5 89.1\nloss 1.21, in training 0.92",

@@ -358,8 +358,8 @@ def test_ours_and_theirs_stand_side_by_side_with_what_they_are_of(tmp_path):
     )
     found = rows(table)
     assert [cell.text for cell in found["data set"]] == [
-        "digits",
-        *["ImageNet-100, validation"] * 3,
+        *("digits", "ImageNet-100, split not stated"),
+        *["ImageNet-100, validation"] * 2,
     ]
     assert found["network"][0].text == "ResNet18, width 8"
     # 400 steps of 64 are 25,600 examples of 1,000.
@@ -418,7 +418,7 @@ def test_orders_are_compared_pair_by_pair(tmp_path):
     # SGD, clipped-SGD is the other way round.
     values = {"sgd": 0.4, "clipped_sgd": 0.5, "clipped_sstm": 0.3, "adam": 0.2}
     (said,) = published.remarks(scored(tmp_path, values))
-    assert "First here is clipped-SGD, there SGD" in said
+    assert "The first of these methods is clipped-SGD here and SGD there" in said
     assert (
         "of 6 pairs of methods 5 are in the same order, where chance alone would make it 3" in said
     )
@@ -428,28 +428,29 @@ def test_a_lead_within_the_spread_is_said_to_be_so(tmp_path):
     values = {"sgd": 0.50, "adam": 0.45}
     # Two seeds apart by s have a standard deviation of s / sqrt(2), both together s: 0.06 > 0.05.
     (said,) = published.remarks(scored(tmp_path / "wide", values, spread=0.06))
-    assert "First here is SGD (within the seeds' spread of Adam)" in said
+    assert "is SGD here (within the seeds' spread of Adam) and SGD there" in said
     (said,) = published.remarks(scored(tmp_path / "narrow", values, spread=0.04))
-    assert "First here is SGD, there SGD; of 1 pairs" in said
+    assert "is SGD here and SGD there; of 1 pairs" in said
 
 
 def test_one_seed_is_said_to_be_one(tmp_path):
     groups = grid_of(tmp_path, "segmentation", seeds=(0,))["segmentation"]
-    assert "First here is clipped-SSTM (with one seed), there SGD" in published.remarks(groups)[0]
+    assert "is clipped-SSTM here (with one seed) and SGD there" in published.remarks(groups)[0]
     assert rows(published.table(groups))["status"][0].text == "measured, 1 seed"
 
 
 def test_methods_that_diverged_are_in_no_order(tmp_path):
     groups = grid_of(tmp_path, "segmentation")["segmentation"]  # a run of SGD's diverged
     assert published.order(groups) == ["clipped-SSTM", "clipped-SGD", "Adam"]
-    assert "of 3 pairs" in published.remarks(groups)[0]
+    (said,) = published.remarks(groups)
+    assert "is clipped-SSTM here and SGD there; of 3 pairs" in said
 
 
 def test_a_sweep_of_one_method_has_no_published_order(tmp_path):
     grid_of(tmp_path, "segmentation", methods=("sgd", "adam"), seeds=(0,))
     groups = change(tmp_path, lambda s: s.update(method="sgd"))["segmentation"]
     (said,) = published.remarks(groups)
-    assert "First here" not in said
+    assert "The first" not in said
     found = rows(published.table(groups))
     assert found["order"][1].text == "–"
     assert [found[name][1].text for name in ("SGD", "Adam")] == ["0.578", "0.578"]
@@ -460,7 +461,7 @@ def test_methods_without_a_published_score_have_a_dash(tmp_path):
     change(tmp_path, lambda s: s.update(method="normalized_sgd"), "*/adam/*")
     groups = results.read_grid(tmp_path, write.ORDER)["segmentation"]
     assert rows(published.table(groups))["Adam"][1].text == "–"
-    assert "First here" not in published.remarks(groups)[0]
+    assert "The first" not in published.remarks(groups)[0]
 
 
 def test_published_psnrs_below_bicubic_are_remarked_on(tmp_path):
