@@ -2,8 +2,8 @@
 
 Prints the metrics as JSON. They are taken where training takes them: at the method's evaluation
 point, with BatchNorm statistics recomputed there (from the data it was trained on). With --dataset
-they are those of other examples, such as Set5's for a network trained on DIV2K. With --write they are
-kept: of a run that ended before the program measured all that it does now.
+they are those of other examples, such as Set5's for a network trained on DIV2K. With --write they
+go into the run's folder, where it ended before the program measured all that it does now.
 """
 
 import dataclasses

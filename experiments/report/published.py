@@ -87,7 +87,7 @@ def remarks(groups: Mapping[str, Group]) -> list[str]:
 
 def comparable(group: Group, one: Reference) -> str:
     """Say whether the numbers of a run can be compared with published ones."""
-    if group.runs[0].summary["dataset"] not in one.datasets:
+    if not _same_data(group, one):
         return (
             f"the data sets differ ({_dataset(group)} here, {one.data} there), so the numbers "
             "cannot be compared; at most the order of the methods can."
@@ -143,7 +143,7 @@ def _below_bicubic(groups: Mapping[str, Group]) -> list[str]:
     (one,) = REFERENCES["super_resolution"]
     if bicubic is None or max(map(float, one.scores.values())) >= bicubic:
         return []
-    same = next(iter(groups.values())).runs[0].summary["dataset"] in one.datasets
+    same = _same_data(next(iter(groups.values())), one)
     return [
         "The thesis's PSNR is by its formula that of all pixels and channels, as here, but its "
         f"values are below those of bicubic interpolation ({bicubic:.2f} dB here, on "
@@ -193,14 +193,20 @@ def _status(groups: Mapping[str, Group]) -> str:
 
 
 def _dataset(group: Group) -> str:
-    """Return the data set of a method's runs, and its splits where they are not the usual ones."""
-    summary = group.runs[0].summary
-    said = summary["dataset"]
-    if summary["config"].get("train_split", "train") != "train":
-        said += f", trained on {summary['config']['train_split']}"
-    if summary["config"].get("evaluation_split"):
-        said += f", evaluated on {summary['config']['evaluation_split']}"
+    """Return the data set of a method's runs, and what of it where that is not the usual part."""
+    config = group.runs[0].summary["config"]
+    said = group.runs[0].summary["dataset"]
+    if config.get("train_split", "train") != "train":
+        said += f", trained on {config['train_split']}"
+    if other := " ".join(filter(None, map(config.get, ("evaluation_dataset", "evaluation_split")))):
+        said += f", evaluated on {other}"
     return said
+
+
+def _same_data(group: Group, one: Reference) -> bool:
+    summary = group.runs[0].summary
+    evaluated = summary["config"].get("evaluation_dataset") or summary["dataset"]
+    return summary["dataset"] in one.datasets and evaluated in one.datasets
 
 
 def _method(group: Group) -> str:

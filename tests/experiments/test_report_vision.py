@@ -226,6 +226,7 @@ def sr_samples(*shapes):
 def test_of_large_pictures_the_detail_is_shown_in_which_bicubic_errs():
     found = sr_samples((50, 30), (24, 24))
     found["sgd"]["bicubic"][0][150:160, 70:80] += 90
+    found["sgd"]["prediction"][0][:40] = found["sgd"]["target"][0][:40]  # outside of the detail
     figure = samples.super_resolution_samples(found)
     axes = np.reshape(figure.axes, (2, 5))
     shapes = [[pictures(panel)[0].shape[:2] for panel in row] for row in axes]
@@ -242,7 +243,7 @@ def test_of_large_pictures_the_detail_is_shown_in_which_bicubic_errs():
     np.testing.assert_array_equal(pictures(axes[0][3])[0], 255 - part)
     np.testing.assert_array_equal(pictures(axes[0][1])[0], part[::4, ::4])
     # The number below is of the whole picture.
-    expected = samples.image_psnr(255 - truth, truth)
+    expected = samples.image_psnr(found["sgd"]["prediction"][0], truth)
     assert axes[0][3].get_xlabel() == f"{expected:.2f} dB"
 
 
@@ -289,8 +290,9 @@ def test_losses_and_metrics_of_training_stand_beside_those_of_held_out_examples(
 
 @pytest.mark.usefixtures("drawn")
 def test_metrics_that_no_run_has_along_the_way_have_no_panel(tmp_path):
-    groups = grid_of(tmp_path, "photos", methods=("sgd",), seeds=(0,))["photos"]
-    assert len(curves.learning_curves(groups).axes) == 2 * 2  # loss and PSNR
+    groups = grid_of(tmp_path, "classification", methods=("sgd",), seeds=(0,))["classification"]
+    labels = [panel.get_ylabel() for panel in curves.learning_curves(groups).axes]
+    assert labels == ["cross-entropy (nats)", "", "top-1 accuracy (%)", ""]  # top-5 at the end only
 
 
 # -- Beside the published scores ------------------------------------------------------------------
@@ -401,6 +403,10 @@ def test_the_same_data_and_network_are_said_to_be_so(tmp_path):
         assert "the same data set but not the same network" in said
     part = change(tmp_path, lambda s: s["config"].update(train_split="train[:9]"))["segmentation"]
     assert rows(published.table(part))["data set"][0].text.endswith("trained on train[:9]")
+    other = {"evaluation_dataset": "mine", "evaluation_split": "val"}
+    moved = change(tmp_path, lambda s: s["config"].update(vgg | other))["segmentation"]
+    assert rows(published.table(moved))["data set"][0].text.endswith("evaluated on mine val")
+    assert "the data sets differ" in published.remarks(moved)[0]
 
 
 def scored(workdir, values, spread=0.0):
