@@ -516,14 +516,17 @@ def test_training_rows_are_means_over_neighbours(tmp_path):
     train = [
         {"split": "train", "step": k, "examples": 8 * k, "loss": float(k)} for k in range(1, 101)
     ]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in train))
+    held_out = [row | {"split": "evaluation"} for row in train[49::50]]
+    written = "".join(json.dumps(row) + "\n" for row in train + held_out)
+    (folder / "metrics.jsonl").write_text(written)
     grid = results.read_grid(tmp_path)
     lines = export.curves(grid, "x").splitlines()[1:]
     found = list(csv.DictReader(lines, delimiter="\t"))
     # 100 rows in at most 40 bins: three each, 34 bins, the last of one row.
-    assert len(found) == 34
+    assert [row["split"] for row in found] == ["train"] * 34 + ["evaluation"] * 2
     assert (found[0]["step"], found[0]["examples"], found[0]["loss"]) == ("3", "24", "2")
-    assert (found[-1]["step"], found[-1]["loss"]) == ("100", "100")
+    assert (found[33]["step"], found[33]["loss"]) == ("100", "100")
+    assert [(row["step"], row["loss"]) for row in found[34:]] == [("50", "50"), ("100", "100")]
 
 
 def test_tables_are_written_without_figures_below_their_command(tmp_path):
