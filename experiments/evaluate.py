@@ -2,7 +2,8 @@
 
 Prints the metrics as JSON. They are taken where training takes them: at the method's evaluation
 point, with BatchNorm statistics recomputed there (from the data it was trained on). With --dataset
-they are those of other examples, such as Set5's for a network trained on DIV2K.
+they are those of other examples, such as Set5's for a network trained on DIV2K. With --write they
+go into the run's folder, where it ended before the program measured all that it does now.
 """
 
 import dataclasses
@@ -11,17 +12,18 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 
 from clipjax.train import mesh as meshes
 from clipjax.train.checkpoint import Checkpoints, Position
-from clipjax.train.log import scalars
+from clipjax.train.log import scalars, write_json
 from clipjax.train.loop import evaluate, evaluation_point
 from clipjax.train.state import TrainState
-from experiments import build
+from experiments import build, samples
 from experiments import config as configs
-from experiments.train import Command, Workbench, explain, parse, start_jax
+from experiments.train import Command, Workbench, explain, finished, parse, start_jax
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class EvaluateCommand(Command):
     """Evaluate on this prepared data set instead of the run's."""
     split: str | None = None
     """Its split; None takes the first there is of test, validation, val."""
+    write: bool = False
+    """Replace metrics, class names and sample pictures in the run's folder by what is measured."""
 
 
 def restore(workdir: Path, bench: Workbench) -> tuple[configs.Run, TrainState]:
@@ -56,7 +60,12 @@ def restore(workdir: Path, bench: Workbench) -> tuple[configs.Run, TrainState]:
 
 
 def evaluate_run(
-    workdir: Path, bench: Workbench, dataset: str | None = None, split: str | None = None
+    workdir: Path,
+    bench: Workbench,
+    dataset: str | None = None,
+    split: str | None = None,
+    *,
+    write: bool = False,
 ) -> dict[str, float]:
     """Return the evaluation metrics of a workdir's newest checkpoint.
 
@@ -65,12 +74,21 @@ def evaluate_run(
         bench: what runs share.
         dataset: to evaluate on; None takes the run's own.
         split: of that data set; None takes the run's own, or another data set's usual one.
+        write: put metrics and class names into summary.json, and sample pictures beside it, as at
+            the end of training. All else, as the times, stays what it was.
 
     Raises:
         FileNotFoundError: the workdir holds no run, or the run has no checkpoint yet.
-        ValueError: the examples of the other data set do not suit the network.
+        ValueError: the examples of the other data set do not suit the network; or `write`, and
+            they are not the run's own, or the run has not finished.
     """
+    if write and (dataset is not None or split is not None):
+        raise ValueError(
+            f"a run's folder keeps what is measured on its own held-out examples, got dataset "
+            f"{dataset!r}, split {split!r}: leave them out, or do not write"
+        )
     run, state = restore(workdir, bench)
+    summary = _last(workdir, run, int(state.step)) if write else None
     if dataset is not None:
         run = dataclasses.replace(run, evaluation_dataset=dataset, evaluation_split=split)
     elif split is not None:
@@ -78,7 +96,27 @@ def evaluate_run(
     program = bench.program(run)
     data = build.make_data(run, bench.sources(run), bench.mesh)
     point = evaluation_point(program, state, data, run.calibration_batches)
-    return scalars({"step": int(state.step)} | evaluate(program, *point, data))
+    metrics = scalars(evaluate(program, *point, data))
+    if summary is not None:
+        samples.write(program, point, data, run.samples, workdir / "figures" / "samples.npz")
+        names = list(bench.sources(run)[0].class_names)
+        if jax.process_index() == 0:
+            written = summary | {"metrics": metrics, "class_names": names}
+            write_json(workdir / "summary.json", written)
+    return {"step": int(state.step)} | metrics
+
+
+def _last(workdir: Path, run: configs.Run, step: int) -> dict[str, Any]:
+    """Return the summary of a run that finished with this step; else raise ValueError."""
+    summary = finished(workdir, run)
+    if summary is None or summary["status"] != "finished":
+        raise ValueError(f"{workdir} holds no run that has finished: train it first")
+    if summary["steps"] != step:
+        raise ValueError(
+            f"the newest checkpoint of {workdir} is of step {step}, its summary of step "
+            f"{summary['steps']}: train it to its end first"
+        )
+    return summary
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,7 +124,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parse(EvaluateCommand, arguments)
     start_jax(command)
     bench = Workbench(command.data_dir)
-    metrics = evaluate_run(command.workdir, bench, command.dataset, command.split)
+    metrics = evaluate_run(
+        command.workdir, bench, command.dataset, command.split, write=command.write
+    )
     if jax.process_index() == 0:
         print(json.dumps(metrics, indent=2))
     return 0

@@ -9,17 +9,17 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import jax
-import numpy as np
 import tyro
 
 from clipjax.train import mesh as meshes
@@ -28,7 +28,7 @@ from clipjax.train.log import scalars, write_json
 from clipjax.train.loop import NonFiniteLoss, Outcome, train
 from clipjax.train.state import digest
 from clipjax.train.step import Program
-from experiments import build
+from experiments import build, samples
 from experiments import config as configs
 from experiments.noise_probe import make_probe
 
@@ -153,6 +153,7 @@ def run_one(
         "seed": run.seed,
         "device": meshes.describe(),
         "config": configs.to_json(run),
+        "class_names": list(bench.sources(run)[0].class_names),
         "versions": versions(),
         "git_commit": git_commit(),
     }
@@ -183,7 +184,8 @@ def run_one(
             "seconds": round(sum(outcome.probe_times), 3),
             "share": round(outcome.probe_share, 4),
         }
-    write_samples(run, program, outcome, data, workdir)
+    assert outcome.point is not None  # the run came to its end
+    samples.write(program, outcome.point, data, run.samples, workdir / "figures" / "samples.npz")
     summary["wall_time"] = round(time.monotonic() - began, 3)
     _write(workdir, summary)
     return summary
@@ -208,24 +210,15 @@ def _write(workdir: Path, summary: dict[str, Any]) -> None:
         write_json(workdir / "summary.json", summary)
 
 
-def write_samples(
-    run: configs.Run, program: Program, outcome: Outcome, data: Any, workdir: Path
-) -> None:
-    """Write figures/samples.npz: the first evaluation examples and what the model makes of them."""
-    from jax.experimental import multihost_utils
+def one_line(metrics: Mapping[str, float]) -> str:
+    """Return metrics as a line; those of single classes, which may be many, are left out.
 
-    batch = meshes.place(next(iter(data.evaluation(**meshes.process()))), program.mesh)
-    assert outcome.point is not None  # the run came to its end
-    outputs = jax.device_get(program.predict(*outcome.point, batch))
-    whole = multihost_utils.process_allgather(batch, tiled=True)
-    kept = min(run.samples, int(np.sum(whole["mask"])))
-    arrays = program.task.samples(outputs[:kept], {k: v[:kept] for k, v in whole.items()})
-    if jax.process_index() == 0:
-        path = workdir / "figures" / "samples.npz"
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_name("samples.tmp.npz")
-        np.savez_compressed(temporary, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
+    Examples:
+        >>> one_line({"mean_iou": 0.5, "iou_3": 0.25, "share_3": 0.1, "top5": 1.0})
+        'mean_iou 0.5  top5 1'
+    """
+    single = re.compile(r"(iou|share)_\d+")
+    return "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if not single.fullmatch(k))
 
 
 def versions() -> dict[str, str]:
@@ -342,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped and saved; the same line goes on ({command.workdir})", file=sys.stderr)
         return EXIT_STOPPED
     if jax.process_index() == 0:
-        shown = "  ".join(f"{k} {v:.4g}" for k, v in summary["metrics"].items())
+        shown = one_line(summary["metrics"])
         print(f"{summary['steps']} steps in {summary['wall_time']:.1f} s  {shown}")
         if "noise_probe" in summary:
             cost = summary["noise_probe"]

@@ -95,27 +95,41 @@ class Segmentation:
         }
 
     def metrics(self, statistics: Mapping[str, Any]) -> dict[str, float]:
-        """Return `loss`, `mean_iou`, `pixel_accuracy`, and what the commonest class would score.
+        """Return means over all pixels, and each class's part in them.
 
-        Mean intersection over union comes from the one confusion matrix of the whole set; classes
-        absent from truth and prediction are left out of it. `majority_mean_iou` and
-        `majority_pixel_accuracy` are those of predicting the commonest class everywhere.
+        Everything comes from the one confusion matrix of the whole set.
+
+        Returns:
+            `loss`, `mean_iou`, `pixel_accuracy`; `majority_mean_iou`, `majority_pixel_accuracy`:
+            those of predicting the commonest class everywhere. For each class k that is in the
+            truth or predicted, `iou_k` (as `iou_3`): its intersection over union, whose mean over
+            these classes is `mean_iou`; and `share_k`: its share of the labelled pixels. Other
+            classes have no entries, since 0 / 0 is no score.
         """
         pixels = common.positive_count(statistics["pixels"], "labelled pixels")
         confusion = np.asarray(statistics["confusion"])
         majority = metrics.majority_confusion(confusion)
-        return {
+        measured = {
             "loss": float(np.float64(statistics["loss"]) / pixels),
             "mean_iou": metrics.mean_intersection_over_union(confusion),
             "pixel_accuracy": float(np.trace(confusion) / pixels),
             "majority_mean_iou": metrics.mean_intersection_over_union(majority),
             "majority_pixel_accuracy": float(np.trace(majority) / pixels),
         }
+        shares = confusion.sum(axis=1) / pixels
+        for k, iou in enumerate(metrics.intersection_over_union(confusion)):
+            if not np.isnan(iou):
+                measured |= {f"iou_{k}": float(iou), f"share_{k}": float(shares[k])}
+        return measured
 
     def samples(self, outputs: jax.Array, batch: Batch) -> dict[str, np.ndarray]:
-        """Return `image` uint8, `label` and `prediction` int32 (batch, height, width)."""
+        """Return `image` uint8, `label` and `prediction` int32 (batch, height, width).
+
+        With `size` where the batch has it: the rows and columns of each that are no padding.
+        """
         return common.real_examples(
             batch["mask"],
+            **{key: batch[key] for key in ("size",) if key in batch},
             image=batch["image"],
             label=batch["label"].astype(jnp.int32),
             prediction=jnp.argmax(outputs, axis=-1).astype(jnp.int32),

@@ -152,19 +152,15 @@ class SuperResolution:
     def samples(self, outputs: jax.Array, batch: Batch) -> dict[str, np.ndarray]:
         """Return `lr`, `bicubic`, `prediction` and `target`, all uint8.
 
-        Of padded images, the rectangle that is real in all of them.
+        With `size` where the batch has it: the rows and columns of each `lr` that are no padding.
         """
-        height, width = batch["image"].shape[1:3]
-        if "size" in batch:
-            real = np.asarray(batch["size"])[np.asarray(batch["mask"]) > 0]
-            height, width = real.min(axis=0).tolist() if len(real) else (height, width)
-        large = slice(None), slice(self.scale * height), slice(self.scale * width)
         return common.real_examples(
             batch["mask"],
-            lr=batch["image"][:, :height, :width],
-            bicubic=common.to_uint8(self.bicubic(batch), self.data_range)[large],
-            prediction=common.to_uint8(outputs, self.data_range)[large],
-            target=batch["target"][large],
+            **{key: batch[key] for key in ("size",) if key in batch},
+            lr=batch["image"],
+            bicubic=common.to_uint8(self.bicubic(batch), self.data_range),
+            prediction=common.to_uint8(outputs, self.data_range),
+            target=batch["target"],
         )
 
     def _scaled(self, image: jax.Array) -> jax.Array:

@@ -8,28 +8,46 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import EngFormatter, NullFormatter, PercentFormatter
 
 from experiments.report import style
-from experiments.report.results import METRICS, Grid, Group, Metric, band, baselines
+from experiments.report.results import (
+    METRICS,
+    Grid,
+    Group,
+    Metric,
+    band,
+    baselines,
+)
 from experiments.report.style import look
 
 MAX_POINTS = 60
 """Log rows are averaged in bins so that a training curve has at most this many points."""
 
 
-def learning_curves(grid: Grid) -> bytes:
-    """Draw training loss and evaluation metric against examples seen, a row per task."""
-    figure, axes = style.panels(len(grid), 2, height=2.7)
-    for (left, right), groups in zip(axes, grid.values(), strict=True):
-        first = next(iter(groups.values()))
-        task, metrics = first.title, METRICS[first.kind]
-        name, metric = next(iter(metrics.items()))
-        _draw(left, groups, "train", "loss", metrics["loss"])
-        left.set_title(f"{task}: training")
-        _log_scale(left)
-        _note_diverged(left, groups)
-        _draw(right, groups, "evaluation", name, metric)
-        right.set_title(f"{task}: held-out examples")
-        _draw_baselines(right, baselines(groups, name), metric)
-    _legend(figure, grid)
+def learning_curves(groups: Mapping[str, Group]) -> bytes:
+    """Draw loss and metrics of one task against examples seen, training beside held-out examples.
+
+    A row per metric that runs have along the way. Axes differ: minibatches scatter more widely than
+    methods differ on held-out examples.
+    """
+    first = next(iter(groups.values()))
+    rows = [row for group in groups.values() for run in group.runs for row in run.rows]
+    along = {name for row in rows if row["split"] in ("train", "evaluation") for name in row}
+    metrics = {name: m for name, m in METRICS[first.kind].items() if name in along}
+    names = sorted(metrics, key=lambda name: name != "loss")  # else in the tables' order
+    figure, axes = style.panels(len(names), 2, height=2.4, sharex=True)
+    for (left, right), name in zip(axes, names, strict=True):
+        _draw(left, groups, "train", name, metrics[name])
+        _draw(right, groups, "evaluation", name, metrics[name])
+        if name == "loss":
+            _log_scale(left)
+            _log_scale(right)
+        _draw_baselines(right, baselines(groups, name), metrics[name])
+        right.set_ylabel("")
+    for panel in axes[:-1].flat:
+        panel.set_xlabel("")
+    axes[0][0].set_title(f"{first.title}: training batches")
+    axes[0][1].set_title("held-out examples")
+    _note_diverged(axes[0][0], groups)
+    _legend(figure, {first.task: dict(groups)})
     return style.png(figure)
 
 

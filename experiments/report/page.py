@@ -50,6 +50,7 @@ class Table:
         rows: cells, as many in each row as in the header.
         caption: what else a reader should know.
         extra: how many of the last columns a narrow page may leave out.
+        wraps: whether its cells hold words that may go on in the next line.
     """
 
     title: str
@@ -57,6 +58,7 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     caption: str = ""
     extra: int = 0
+    wraps: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,8 @@ class Page:
         return [p for section in self.sections for p in section.parts if isinstance(p, Picture)]
 
 
-def to_markdown(page: Page, figures: str = "figures") -> str:
-    """Return the page as Markdown that refers to FIGURES/NAME.png.
+def to_markdown(page: Page, figures: str | None = "figures") -> str:
+    """Return the page as Markdown that refers to FIGURES/NAME.png; None leaves the figures out.
 
     Examples:
         >>> row = (Cell("SGD"), Cell("97.1 %", best=True))
@@ -121,12 +123,13 @@ def to_markdown(page: Page, figures: str = "figures") -> str:
     """
     blocks = [f"# {page.title}", page.lead]
     for section in page.sections:
-        blocks.append(f"## {section.title}")
-        blocks += [_markdown_part(part, figures) for part in section.parts]
+        kept = [p for p in section.parts if figures is not None or not isinstance(p, Picture)]
+        if kept:
+            blocks += [f"## {section.title}", *(_markdown_part(part, figures) for part in kept)]
     return "\n\n".join(blocks) + "\n"
 
 
-def _markdown_part(part: Part, figures: str) -> str:
+def _markdown_part(part: Part, figures: str | None) -> str:
     match part:
         case Text(text):
             return text
@@ -188,12 +191,13 @@ def _html_part(part: Part) -> str:
                 f'<figure><img src="data:image/png;base64,{data}" alt="{text}">'
                 f"<figcaption>{text}</figcaption></figure>\n"
             )
-        case Table(title, header, rows, caption):
+        case Table(title, header, rows, caption, _, wraps):
+            kind = ' class="wraps"' if wraps else ""
             head = "".join(f'<th scope="col">{_escape(name)}</th>' for name in header)
             body = "".join(f"<tr>{_html_row(row)}</tr>\n" for row in rows)
             text = f"<figcaption>{_escape(caption)}</figcaption>" if caption else ""
             return (
-                f'<h3>{_escape(title)}</h3>\n<figure><div class="scroll"><table>'
+                f'<h3>{_escape(title)}</h3>\n<figure><div class="scroll"><table{kind}>'
                 f"<thead><tr>{head}</tr></thead>\n"
                 f"<tbody>{body}</tbody></table></div>{text}</figure>\n"
             )
@@ -238,5 +242,6 @@ th:first-child { padding-left: 0; text-align: left; font-weight: 600; }
 thead th { vertical-align: bottom; border-bottom: 2px solid #1b1b1b; font-weight: 600; }
 tbody tr { border-bottom: 1px solid #e6e6e6; }
 td.best { font-weight: 700; }
+.wraps td { white-space: normal; min-width: 9rem; }
 small { display: block; font-size: .8rem; font-weight: 400; color: #666; }
 """

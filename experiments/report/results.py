@@ -18,16 +18,13 @@ from typing import Any
 import numpy as np
 
 from clipjax.train.log import read_jsonl
+from experiments import samples
 
 HIGH_PROBABILITY = "high_probability"
 """The folder of the heavy-tail experiment, which is no run."""
 
-BASELINES = {
-    "majority": {"classification": "commonest class", "segmentation": "all background"},
-    "bicubic": {"super_resolution": "bicubic interpolation"},
-}
+BASELINES = {"majority": "commonest class", "bicubic": "bicubic interpolation"}
 """Metrics called PREFIX_NAME say what metric NAME is without learning; how each is called."""
-
 
 _CURE = "run the same experiment again, which does what is missing"
 
@@ -49,6 +46,16 @@ class Metric:
             '97.12'
         """
         return f"{self.factor * value:.{self.digits}f}"
+
+    def write_score(self, score: "Score") -> str:
+        """Return mean and spread without the unit.
+
+        Examples:
+            >>> Metric("PSNR", "dB", digits=1).write_score(Score(30.0, 0.25, 3))
+            '30.0 ± 0.2'
+        """
+        spread = "" if score.spread is None else f" ± {self.write(score.spread)}"
+        return self.write(score.mean) + spread
 
     @property
     def title(self) -> str:
@@ -73,6 +80,13 @@ METRICS: dict[str, dict[str, Metric]] = {
     },
 }
 """The metrics shown for each kind of task, the one it is judged by first."""
+
+AS_IN_PAPERS = {
+    "psnr_rgb": Metric("PSNR of RGB", "dB", digits=2),
+    "psnr_y": Metric("PSNR of Y", "dB", digits=2),
+    "ssim_y": Metric("SSIM of Y", digits=4),
+}
+"""Of super-resolution; only evaluation has them, of colour pictures that are large enough."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +126,12 @@ class RunResult:
             np.array([row[metric] for row in rows], float),
         )
 
-    def samples(self) -> dict[str, np.ndarray] | None:
-        """Return the arrays of figures/samples.npz; None where the run has none."""
+    def samples(self) -> dict[str, Sequence[np.ndarray]] | None:
+        """Return what figures/samples.npz holds, by example; None where the run has none."""
         path = self.folder / "figures" / "samples.npz"
         if not path.exists():
             return None
-        return read_arrays(path)
+        return samples.unpadded(read_arrays(path))
 
 
 @dataclass(frozen=True)
@@ -154,6 +168,11 @@ class Group:
         return self.runs[0].summary["dataset"] if self.task == self.kind else self.task
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the data set's classes by label; none where runs do not tell."""
+        return tuple(self.runs[0].summary.get("class_names", ()))
+
+    @property
     def finished(self) -> list[RunResult]:
         """Return the runs that did not diverge."""
         return [run for run in self.runs if not run.diverged]
@@ -164,10 +183,14 @@ class Group:
         return len(self.runs) - len(self.finished)
 
     def score(self, metric: str) -> Score | None:
-        """Return mean and spread of a final metric; None where no run finished with it."""
+        """Return mean and spread of a final metric.
+
+        None where no run finished with it; and where one is not finite, since a mean over the
+        others would be another's. Of pictures too small for a window, similarities are NaN.
+        """
         metrics = [run.summary["metrics"] for run in self.finished]
         values = [float(m[metric]) for m in metrics if metric in m]
-        if not values:
+        if not values or not all(map(math.isfinite, values)):
             return None
         spread = statistics.stdev(values) if len(values) > 1 else None
         return Score(statistics.fmean(values), spread, len(values))
@@ -269,17 +292,37 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 def baselines(groups: Mapping[str, Group], metric: str) -> dict[str, float]:
     """Return what `metric` is without learning, by the name of the baseline.
 
-    Every finished run measured it on the same examples, so the first one's value is taken.
+    Every finished run measured it on the same examples, so the first one's value is taken; one
+    that is not finite was not measured.
     """
     found: dict[str, float] = {}
     for group in groups.values():
         for run in group.finished:
-            for prefix, names in BASELINES.items():
-                name = f"{prefix}_{metric}"
-                if name in run.summary["metrics"]:
-                    label = names.get(group.kind, prefix)
-                    found.setdefault(label, float(run.summary["metrics"][name]))
+            for prefix, label in BASELINES.items():
+                value = float(run.summary["metrics"].get(f"{prefix}_{metric}", math.nan))
+                if math.isfinite(value):
+                    commonest = commonest_class(group) if prefix == "majority" else None
+                    found.setdefault(f"all {commonest}" if commonest else label, value)
     return found
+
+
+def class_metric(group: Group, name: str) -> dict[int, Score]:
+    """Return the score of a metric of single classes, `NAME_3`, by class."""
+    keys = {key for run in group.finished for key in run.summary["metrics"]}
+    found = (re.fullmatch(rf"{name}_(\d+)", key) for key in keys)
+    scores = {int(match[1]): group.score(match[0]) for match in found if match}
+    return {k: score for k, score in sorted(scores.items()) if score is not None}
+
+
+def commonest_class(group: Group) -> str | None:
+    """Return the name of the class with most pixels in the truth; None where runs do not tell."""
+    shares = class_metric(group, "share")
+    return class_name(group, max(shares, key=lambda k: shares[k].mean)) if shares else None
+
+
+def class_name(group: Group, k: int) -> str:
+    """Return the name of class k, or its number where it has none."""
+    return group.class_names[k] if k < len(group.class_names) else f"class {k}"
 
 
 def best(groups: Mapping[str, Group], metric: str) -> set[str]:

@@ -1,29 +1,58 @@
 """Figures of what the trained networks make of held-out examples, side by side."""
 
+import colorsys
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 
 from experiments.report import style
 from experiments.report.style import look
 
-Samples: TypeAlias = Mapping[str, Mapping[str, np.ndarray]]
-"""Method -> what its `Task.samples` returned; the same examples for all methods."""
+Samples: TypeAlias = Mapping[str, Mapping[str, Sequence[np.ndarray]]]
+"""Method -> what its `Task.samples` returned, by example; the same examples for all methods.
+Pictures of different examples may differ in size."""
 
-# Paul Tol's "muted" colours and black for classes, on a light background; void pixels are grey.
 BACKGROUND_COLOR = "#F3F1EC"
-CLASS_COLORS = (
+"""Of class 0; void pixels are grey."""
+# Paul Tol's "muted" colours and black.
+FEW_COLORS = (
     *("#CC6677", "#332288", "#DDCC77", "#117733", "#88CCEE"),
     *("#882255", "#44AA99", "#999933", "#AA4499", "#111111"),
 )
+# Kelly 1965, "Twenty-two colors of maximum contrast", without white and grey, cyan for black.
+MANY_COLORS = (
+    *("#F3C300", "#875692", "#F38400", "#A1CAF1", "#BE0032", "#C2B280", "#008856"),
+    *("#E68FAC", "#0067A5", "#F99379", "#604E97", "#F6A600", "#B3446C", "#DCD300"),
+    *("#882D17", "#8DB600", "#654522", "#E25822", "#2B3D26", "#00A5B5"),
+)
 VOID_COLOR = "#9A9A9A"
 VOID_LABEL = 255
+
+DETAIL = 96
+"""Side in pixels of what is shown of super-resolved pictures that are larger."""
+FINE = 200
+"""Pictures with more pixels than this are shrunk when they are drawn."""
+
+
+def palette(classes: int) -> list[str]:
+    """Return a colour for each class, class 0 first: no two are the same.
+
+    Examples:
+        >>> [len(set(palette(count))) for count in (2, 11, 21, 150)]
+        [2, 11, 21, 150]
+    """
+    colors = FEW_COLORS if classes - 1 <= len(FEW_COLORS) else MANY_COLORS
+    found = [BACKGROUND_COLOR, *colors[: classes - 1]]
+    for k in range(len(found), classes):  # hues a golden ratio apart
+        red, green, blue = colorsys.hsv_to_rgb(k * 0.618034 % 1, 0.35 + 0.2 * (k % 4), 0.85)
+        found.append(f"#{round(255 * red):02X}{round(255 * green):02X}{round(255 * blue):02X}")
+    return found
 
 
 def segmentation_samples(
@@ -32,8 +61,8 @@ def segmentation_samples(
     """Draw image, truth and each method's segmentation, a row per example.
 
     Args:
-        samples: `image` uint8 (examples, h, w, channels), `label` and `prediction` integers
-            (examples, h, w).
+        samples: of each example `image` uint8 (h, w, channels), `label` and `prediction` integers
+            (h, w).
         class_names: names of the classes by label, background first; numbers where none are given.
         max_rows: how many examples to draw, evenly spread over those there are.
     """
@@ -41,70 +70,163 @@ def segmentation_samples(
     first = next(iter(samples.values()))
     rows = len(first["label"])
     drawn = [first["label"], *(arrays["prediction"] for arrays in samples.values())]
-    seen = [int(k) for k in np.unique(drawn) if k != VOID_LABEL]
-    classes = seen[-1] + 1
-    palette = [
-        BACKGROUND_COLOR,
-        *(CLASS_COLORS[k % len(CLASS_COLORS)] for k in range(classes - 1)),
-    ]
-    colors = ListedColormap([*palette, VOID_COLOR])
-    figure, axes = _frames(rows, 2 + len(samples))
+    seen = sorted({int(k) for maps in drawn for labels in maps for k in np.unique(labels)})
+    seen = [k for k in seen if k != VOID_LABEL]
+    classes = max(len(class_names), seen[-1] + 1 if seen else 1)
+    colors = [*palette(classes), VOID_COLOR]
+    table = np.array([np.round(255 * np.array(to_rgb(color))) for color in colors], np.uint8)
+    heights = [image.shape[0] / image.shape[1] for image in first["image"]]
+    figure, axes = _frames(heights, 2 + len(samples))
     for i in range(rows):
         _show(axes[i][0], first["image"][i])
         for panel, labels in zip(axes[i][1:], drawn, strict=True):
-            inside = np.where(labels[i] < classes, labels[i], classes)
-            panel.imshow(inside, cmap=colors, vmin=0, vmax=classes, interpolation="nearest")
+            _show(panel, table[np.where(labels[i] < classes, labels[i], classes)])
         for panel, labels in zip(axes[i][2:], drawn[1:], strict=True):
             panel.set_xlabel(f"IoU {image_iou(first['label'][i], labels[i]):.2f}")
     _column_titles(axes, ["image", "truth"], samples)
-    names = class_names or [f"class {k}" for k in range(classes)]
-    handles = [Patch(facecolor=palette[k], edgecolor="#777777", label=names[k]) for k in seen]
-    figure.legend(handles=handles, loc="outside lower center", ncols=min(11, len(handles)))
+    handles = [
+        Patch(facecolor=colors[k], edgecolor="#777777", label=names(class_names, k)) for k in seen
+    ]
+    if any((labels == VOID_LABEL).any() for labels in first["label"]):
+        handles.append(Patch(facecolor=VOID_COLOR, edgecolor="#777777", label="(void)"))
+    labels = [str(handle.get_label()) for handle in handles]
+    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(labels))
     return style.png(figure)
+
+
+def legend_columns(labels: Sequence[str], width: int = 120) -> int:
+    """Return how many columns a legend takes so that no row is wider than the figure.
+
+    Args:
+        labels: what it says.
+        width: of the figure, in letters; a patch of colour is as wide as 7.
+
+    Examples:
+        >>> legend_columns(["background", *"0123456789"]), legend_columns(["pedestrian"] * 12)
+        (11, 6)
+    """
+    wide = [len(label) + 7 for label in labels]
+    fit = len(labels) if sum(wide) <= width else width // max(wide)
+    return -(-len(labels) // -(-len(labels) // max(1, fit))) if labels else 1
+
+
+def names(class_names: Sequence[str], k: int) -> str:
+    """Return the name of class k, or its number where there is none."""
+    return class_names[k] if k < len(class_names) else f"class {k}"
 
 
 def super_resolution_samples(samples: Samples, max_rows: int = 5) -> bytes:
     """Draw low resolution, bicubic, each method and truth, a row per example, PSNR below.
 
+    Of pictures larger than `DETAIL` pixels the whole truth is drawn first, and of the others the
+    detail where bicubic interpolation errs most.
+
     Args:
-        samples: `lr`, `bicubic`, `prediction`, `target`, uint8 (examples, h, w, channels).
+        samples: of each example `lr`, `bicubic`, `prediction`, `target`, uint8 (h, w, channels).
         max_rows: how many examples to draw, evenly spread over those there are.
     """
     samples = pick(samples, max_rows)
     first = next(iter(samples.values()))
-    rows = len(first["target"])
-    figure, axes = _frames(rows, 3 + len(samples))
+    whole = ["picture"] if has_details(samples) else []
+    figure, axes = _frames([1.0] * len(first["target"]), len(whole) + 3 + len(samples))
     made = [first["bicubic"], *(arrays["prediction"] for arrays in samples.values())]
-    for i in range(rows):
-        truth = first["target"][i]
-        _show(axes[i][0], first["lr"][i])
-        _show(axes[i][-1], truth)
-        for panel, images in zip(axes[i][1:-1], made, strict=True):
-            _show(panel, images[i])
+    for i, truth in enumerate(first["target"]):
+        scale = truth.shape[0] // first["lr"][i].shape[0]
+        top, left, rows, columns = detail(truth, first["bicubic"][i], scale)
+        small = (
+            slice(top // scale, (top + rows) // scale),
+            slice(left // scale, (left + columns) // scale),
+        )
+        part = slice(top, top + rows), slice(left, left + columns)
+        panels = list(axes[i])
+        if whole:
+            panel = panels.pop(0)
+            _show(panel, truth)
+            corner = (left - 0.5, top - 0.5)
+            panel.add_patch(Rectangle(corner, columns, rows, fill=False, color="#FFD400", lw=1.3))
+        _show(panels[0], first["lr"][i][small])
+        _show(panels[-1], truth[part])
+        for panel, images in zip(panels[1:-1], made, strict=True):
+            _show(panel, images[i][part])
             panel.set_xlabel(f"{image_psnr(images[i], truth):.2f} dB")
-    _column_titles(axes, ["low resolution", "bicubic"], samples, ["truth"])
+    _column_titles(
+        axes, [*whole, "low res." if whole else "low resolution", "bicubic"], samples, ["truth"]
+    )
     return style.png(figure)
 
 
-def classification_samples(samples: Samples, max_columns: int = 8) -> bytes:
+def has_details(samples: Samples) -> bool:
+    """Return whether a picture is too large for its pixels to be seen."""
+    targets = next(iter(samples.values()))["target"]
+    return any(max(target.shape[:2]) > DETAIL for target in targets)
+
+
+def largest(samples: Samples) -> int:
+    """Return the longest side of the pictures in pixels."""
+    arrays = next(iter(samples.values()))
+    pictures = arrays["target"] if "target" in arrays else arrays["image"]
+    return max(max(picture.shape[:2]) for picture in pictures)
+
+
+def detail(truth: np.ndarray, bicubic: np.ndarray, scale: int) -> tuple[int, int, int, int]:
+    """Return top, left, height and width of the window in which bicubic interpolation errs most.
+
+    Args:
+        truth: uint8 (h, w, channels).
+        bicubic: the same shape.
+        scale: the window begins and ends at multiples of it.
+
+    Examples:
+        >>> truth, bicubic = np.zeros((2, 200, 300, 3), np.uint8)
+        >>> bicubic[150:160, 250:260] = 9
+        >>> top, left, height, width = detail(truth, bicubic, 4)
+        >>> top <= 150 and left <= 250 and top + height >= 160 and left + width >= 260
+        True
+        >>> height, width
+        (96, 96)
+    """
+    rows, columns = (n // scale for n in truth.shape[:2])
+    squares = np.square(truth.astype(float) - bicubic).mean(axis=-1)
+    blocks = squares[: rows * scale, : columns * scale].reshape(rows, scale, columns, scale)
+    errors = np.zeros((rows + 1, columns + 1))
+    errors[1:, 1:] = blocks.sum(axis=(1, 3)).cumsum(axis=0).cumsum(axis=1)
+    height, width = min(DETAIL // scale, rows), min(DETAIL // scale, columns)
+    windows = errors[height:] - errors[:-height]
+    windows = windows[:, width:] - windows[:, :-width]
+    top, left = np.unravel_index(np.argmax(windows), windows.shape)
+    return int(top) * scale, int(left) * scale, height * scale, width * scale
+
+
+def classification_samples(
+    samples: Samples, class_names: Sequence[str] = (), max_columns: int = 8
+) -> bytes:
     """Draw examples with what each method took them for; mistakes are marked.
 
     Args:
-        samples: `image` uint8 (examples, h, w, channels), `label` and `prediction` (examples,).
+        samples: of each example `image` uint8 (h, w, channels), `label` and `prediction`.
+        class_names: names of the classes by label; numbers where none are given.
         max_columns: how many examples to draw, evenly spread over those there are.
     """
+    called = [name if len(name) <= 13 else f"{name[:12]}…" for name in class_names]
+    if max(map(len, called), default=0) > 4:
+        max_columns = min(max_columns, 5)  # room for the names
+
+    def name(k: int) -> str:
+        return called[k] if k < len(called) else str(k)
+
     samples = pick(samples, max_columns)
     first = next(iter(samples.values()))
-    figure, axes = _frames(1, len(first["label"]), below=0.17 * len(samples))
+    count = len(first["label"])
+    figure, axes = _frames([1.0], count, below=0.17 * len(samples), least=min(max_columns, 6))
     for i, panel in enumerate(axes[0]):
         _show(panel, first["image"][i])
-        label = first["label"][i]
-        panel.set_title(f"truth: {label}", loc="center")
+        label = int(first["label"][i])
+        panel.set_title(f"truth: {name(label)}", loc="center")
         for line, (method, arrays) in enumerate(samples.items()):
-            taken = arrays["prediction"][i]
+            taken = int(arrays["prediction"][i])
             right = taken == label
             panel.annotate(
-                f"{look(method, samples).label}: {taken}" + ("" if right else " ✗"),
+                f"{look(method, samples).label}: {name(taken)}" + ("" if right else " ✗"),
                 (0.5, 0),
                 xycoords="axes fraction",
                 xytext=(0, -6 - 12 * line),
@@ -152,7 +274,7 @@ def pick(samples: Samples, count: int) -> Samples:
     total = len(next(iter(next(iter(samples.values())).values())))
     chosen = np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))
     return {
-        method: {name: array[chosen] for name, array in arrays.items()}
+        method: {name: [values[i] for i in chosen] for name, values in arrays.items()}
         for method, arrays in samples.items()
     }
 
@@ -164,7 +286,7 @@ def _show(panel: Axes, image: np.ndarray) -> None:
         cmap="gray" if grey else None,
         vmin=0,
         vmax=255,
-        interpolation="nearest",
+        interpolation="antialiased" if max(image.shape[:2]) > FINE else "nearest",
     )
 
 
@@ -174,14 +296,25 @@ def _column_titles(
     methods = list(methods)
     titles = [*before, *(look(method, methods).label for method in methods), *after]
     for panel, title in zip(axes[0], titles, strict=True):
-        panel.set_title(title, loc="center")
+        panel.set_title(title, loc="center", fontsize=10.5 if len(titles) <= 7 else 9)
 
 
-def _frames(rows: int, columns: int, *, below: float = 0.0) -> tuple[Figure, np.ndarray]:
-    """Return square panels without ticks, `below` inches free under each row."""
-    side = style.WIDTH / max(columns, 6)
-    figure = Figure(figsize=(side * columns, rows * (side + 0.12 + below) + 0.35))
-    axes = figure.subplots(rows, columns, squeeze=False)
+def _frames(
+    heights: Sequence[float], columns: int, *, below: float = 0.0, least: int = 6
+) -> tuple[Figure, np.ndarray]:
+    """Return panels without ticks, those of row i `heights[i]` times as high as wide.
+
+    Args:
+        heights: of each row; very tall ones are cut.
+        columns: how many panels a row has.
+        below: inches free under each row.
+        least: panels are as narrow as if there were at least so many columns.
+    """
+    heights = [min(height, 2.0) for height in heights]
+    side = style.WIDTH / max(columns, least)
+    high = [side * height + 0.12 + below for height in heights]
+    figure = Figure(figsize=(side * columns, sum(high) + 0.35))
+    axes = figure.subplots(len(high), columns, squeeze=False, height_ratios=high)
     for panel in axes.flat:
         panel.set(xticks=[], yticks=[])
         panel.grid(visible=False)

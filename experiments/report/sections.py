@@ -9,24 +9,12 @@ from clipjax.data.builders import photographs
 from experiments.high_probability import readable
 from experiments.report import curves, graduated, graduated_curves, results, samples, tails
 from experiments.report.page import Bullets, Cell, Part, Picture, Section, Table, Text
-from experiments.report.results import METRICS, Grid, Group, Metric
+from experiments.report.results import Grid, Group
 from experiments.report.style import look
+from experiments.samples import SIDE
 
 Tails: TypeAlias = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]
 """summary.json and curves.npz of the heavy-tail experiment."""
-
-KINDS = {
-    "classification": "image classification",
-    "segmentation": "semantic segmentation",
-    "super_resolution": "super-resolution",
-}
-
-CLASS_NAMES = {"digit_scenes": ("background", *map(str, range(10)))}
-"""Of datasets for segmentation, by label."""
-
-SETTINGS = ("learning_rate", "momentum", "clip_level", "smoothness")
-"""The optimizer's fields that the score table shows."""
-
 
 SECOND_HALF = {
     "level": "median",
@@ -54,97 +42,6 @@ def lead(grid: Grid, heavy: Tails | None) -> str:
     return " ".join(said)
 
 
-# -- Scores ---------------------------------------------------------------------------------------
-
-
-def scores(grid: Grid) -> Section:
-    """Return the section of final metrics, a table per task."""
-    text = (
-        "Final metrics on held-out examples, at each method's own evaluation point: mean ± sample "
-        "standard deviation over the seeds whose runs finished. Bold is the best mean of a column "
-        "among methods none of whose runs diverged. Where means differ by less than the spreads, "
-        "the order says little."
-    )
-    tables = [score_table(groups) for groups in grid.values()]
-    return Section("Scores", (Text(text), *tables))
-
-
-def score_table(groups: Mapping[str, Group]) -> Table:
-    """Return the table of one task: a row per method, then a row per baseline."""
-    first = next(iter(groups.values()))
-    metrics = METRICS[first.kind]
-    best = {name: results.best(groups, name) for name in metrics}
-    rows = []
-    for method, group in groups.items():
-        cells = [_score(group, n, metric, method in best[n]) for n, metric in metrics.items()]
-        name = Cell(look(method, groups).label, note=_settings(group))
-        rows.append((name, *cells, *_counts(group)))
-    for label, values in _baselines(groups, metrics).items():
-        cells = [Cell(m.write(values[n]) if n in values else "–") for n, m in metrics.items()]
-        rows.append((Cell(label, note="no learning"), *cells, *[Cell("")] * 3))
-    titles = [metric.title for metric in metrics.values()]
-    return Table(
-        title=f"{first.title}: {KINDS[first.kind]}",
-        header=("method", *titles, "finished", "images/s", "s per run"),
-        rows=tuple(rows),
-        caption=_workload(groups),
-        extra=2,
-    )
-
-
-def _score(group: Group, name: str, metric: Metric, best: bool) -> Cell:
-    score = group.score(name)
-    if score is None:
-        return Cell("–")
-    spread = "" if score.spread is None else f" ± {metric.write(score.spread)}"
-    return Cell(metric.write(score.mean) + spread, best=best)
-
-
-def _counts(group: Group) -> tuple[Cell, ...]:
-    """Return how many runs finished, how fast and how long they were."""
-    rate, seconds = group.mean("images_per_second"), group.mean("wall_time")
-    return (
-        Cell(
-            f"{len(group.finished)} of {len(group.runs)}",
-            note=f"{group.diverged} diverged" if group.diverged else "",
-        ),
-        Cell("–" if rate is None else f"{rate:,.0f}"),
-        Cell("–" if seconds is None else f"{seconds:.1f}"),
-    )
-
-
-def _baselines(
-    groups: Mapping[str, Group], metrics: Mapping[str, Metric]
-) -> dict[str, dict[str, float]]:
-    """Return baseline's label -> metric's name -> value."""
-    found: dict[str, dict[str, float]] = {}
-    for name in metrics:
-        for label, value in results.baselines(groups, name).items():
-            found.setdefault(label, {})[name] = value
-    return found
-
-
-def _settings(group: Group) -> str:
-    """Return the optimizer's rates, and the kind of clipping where it is not the global norm's."""
-    optimizer = group.runs[0].summary["config"]["optimizer"]
-    kind = {"value": " per coordinate", "tensor_norm": " per tensor"}.get(optimizer.get("clip"), "")
-    return ", ".join(
-        f"{name.replace('_', ' ')} {optimizer[name]:g}" + (kind if name == "clip_level" else "")
-        for name in SETTINGS
-        if optimizer.get(name) is not None
-    )
-
-
-def _workload(groups: Mapping[str, Group]) -> str:
-    """Say which network was trained for how long; a diverged run does not know how long."""
-    runs = [run for group in groups.values() for run in group.runs]
-    config = runs[0].summary["config"]
-    said = f"{config['model']['type']}, batches of {config['batch_size']}"
-    for run in [run for run in runs if not run.diverged][:1]:
-        said += f", {run.summary['steps']:,} steps, {run.summary['num_params']:,} parameters"
-    return said + "."
-
-
 # -- Graduated runs -------------------------------------------------------------------------------
 
 
@@ -167,20 +64,24 @@ def noise_levels(grid: Grid) -> Section:
 def learning(grid: Grid) -> Section:
     """Return the section of curves."""
     bands = "Lines are means over seeds, bands reach from the smallest to the largest seed."
-    first = Picture(
-        "learning_curves",
-        curves.learning_curves(grid),
-        "Training loss (left) and the metric each task is judged by (right). Training losses are "
-        "those of minibatches at the query point, averaged over neighbouring log rows; dotted "
-        f"lines are what can be had without learning. {bands}",
-    )
-    second = Picture(
+    pictures = [
+        Picture(
+            f"curves_{task}",
+            curves.learning_curves(groups),
+            f"{next(iter(groups.values())).title}: training (left) and held-out examples (right). "
+            "In training, of the minibatch at the query point, averaged over neighbouring log "
+            "rows; dotted lines are what can be had without learning. The axes of a row differ. "
+            + bands,
+        )
+        for task, groups in grid.items()
+    ]
+    gradients = Picture(
         "gradients",
         curves.gradient_curves(grid),
         "Norm of the minibatch gradient before clipping (left), and which share of the steps so "
         f"far was clipped (right; only methods that clip). {bands}",
     )
-    return Section("Curves", (first, second))
+    return Section("Curves", (*pictures, gradients))
 
 
 def sample_pictures(grid: Grid) -> list[Section]:
@@ -193,18 +94,25 @@ def sample_pictures(grid: Grid) -> list[Section]:
         first = next(iter(groups.values()))
         match first.kind:
             case "segmentation":
-                names = CLASS_NAMES.get(first.runs[0].summary["dataset"], ())
-                png = samples.segmentation_samples(found, names)
+                png = samples.segmentation_samples(found, first.class_names)
                 title = "Sample segmentations"
                 said = "Below each prediction its mean IoU over the classes in that picture."
             case "super_resolution":
                 png = samples.super_resolution_samples(found)
                 title = "Sample super-resolved pictures"
                 said = "Below each picture its PSNR, rounded to 8 bits as it is shown."
+                if samples.has_details(found):
+                    said = (
+                        "Left the whole picture, then the detail in its frame, where bicubic "
+                        "interpolation errs most. Below each the PSNR of the whole picture, "
+                        "rounded to 8 bits."
+                    )
             case _:
-                png = samples.classification_samples(found)
+                png = samples.classification_samples(found, first.class_names)
                 title = "Sample classifications"
                 said = "Below each example what the methods took it for; mistakes are marked."
+        if samples.largest(found) >= SIDE:
+            said += f" Of pictures larger than {SIDE} pixels the middle is shown."
         lost = [look(name, groups).label for name in groups if name not in found]
         if lost:
             said += f" No finished run with samples: {', '.join(lost)}."
@@ -215,13 +123,13 @@ def sample_pictures(grid: Grid) -> list[Section]:
 
 def shared_samples(
     groups: Mapping[str, Group],
-) -> tuple[dict[str, dict[str, np.ndarray]], str]:
+) -> tuple[dict[str, dict[str, Sequence[np.ndarray]]], str]:
     """Return each method's samples from its first finished run that has any, and the seeds.
 
     Raises:
         ValueError: if two methods were shown different examples.
     """
-    found: dict[str, dict[str, np.ndarray]] = {}
+    found: dict[str, dict[str, Sequence[np.ndarray]]] = {}
     seeds: set[int] = set()
     for method, group in groups.items():
         for run in group.finished:
@@ -230,7 +138,7 @@ def shared_samples(
                 continue
             truth = "target" if "target" in arrays else "label"
             other = next(iter(found.values()), arrays)
-            if not np.array_equal(arrays[truth], other[truth]):
+            if not _equal(arrays[truth], other[truth]):
                 raise ValueError(
                     f"{run.folder / 'figures' / 'samples.npz'} shows other examples than the "
                     f"samples of {next(iter(found))}; give the runs of a task one dataset and one "
@@ -241,6 +149,10 @@ def shared_samples(
             break
     word = "seed" if len(seeds) == 1 else "seeds"
     return found, f"{word} {', '.join(map(str, sorted(seeds)))}"
+
+
+def _equal(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
+    return len(some) == len(others) and all(map(np.array_equal, some, others))
 
 
 # -- Heavy tails ----------------------------------------------------------------------------------

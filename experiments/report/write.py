@@ -2,12 +2,22 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import rich.table
 from rich.console import Console
 
-from experiments.report import graduated, page, results, sections
+from experiments.report import (
+    classes,
+    export,
+    graduated,
+    page,
+    published,
+    results,
+    scores,
+    sections,
+)
 from experiments.report.results import Grid
 from experiments.report.sections import Tails
 from experiments.report.style import style
@@ -22,11 +32,13 @@ ORDER = (
 """Tasks and methods that come first; others follow by name."""
 
 
-def write_report(workdir: Path) -> Path:
+def write_report(workdir: Path, *, thesis: bool = False) -> Path:
     """Write the report of a grid, or of a heavy-tail experiment alone, into its folder.
 
     Args:
         workdir: the grid's or the experiment's folder.
+        thesis: set the published scores of the same methods beside ours, also where no run is on
+            the data that they are about.
 
     Returns:
         The path of report.html.
@@ -35,7 +47,7 @@ def write_report(workdir: Path) -> Path:
         FileNotFoundError: if the folder or a run's summary is missing.
         ValueError: if there is nothing to report or a file is damaged; both name the file.
     """
-    return write_page(make_page(*read(workdir)), workdir, "report")
+    return write_page(make_page(*read(workdir), thesis=thesis), workdir, "report")
 
 
 def write_page(made: page.Page, workdir: Path, name: str) -> Path:
@@ -50,7 +62,8 @@ def write_page(made: page.Page, workdir: Path, name: str) -> Path:
 def show(workdir: Path, console: Console) -> None:
     """Print the report's tables in the terminal. Raises as `write_report`."""
     grid, heavy = read(workdir)
-    tables = [sections.score_table(groups) for groups in grid.values()]
+    tables = scores.tables(grid)
+    tables += [table for groups in grid.values() if (table := classes.iou_table(groups))]
     tables += graduated.tables(graduated.select(grid))
     if heavy is not None:
         tables += [sections.quantile_table(heavy[0], noise) for noise in heavy[0]["results"]]
@@ -76,14 +89,17 @@ def read(workdir: Path) -> tuple[Grid, Tails | None]:
     return grid, heavy
 
 
-def make_page(grid: Grid, heavy: Tails | None) -> page.Page:
-    """Return the page, its figures drawn."""
+def make_page(grid: Grid, heavy: Tails | None, *, thesis: bool = False) -> page.Page:
+    """Return the page, its figures drawn; `thesis` as `write_report`."""
     made = []
     with style():
         if grid:
-            made += [sections.scores(grid), sections.learning(grid)]
+            made += [scores.section(grid), *classes.section(grid)]
             if noisy := graduated.select(grid):
-                made.insert(1, sections.noise_levels(noisy))
+                made.append(sections.noise_levels(noisy))
+            if thesis or published.own_data(grid):
+                made.append(published.section(grid))
+            made.append(sections.learning(grid))
             made += sections.sample_pictures(grid)
         if heavy is not None:
             made.append(sections.heavy_tails(heavy))
@@ -105,17 +121,41 @@ def _terminal(table: page.Table) -> rich.table.Table:
     return shown
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_bytes(content)
     os.replace(temporary, path)
+    return path
+
+
+@dataclass(frozen=True)
+class ReportCommand(Command):
+    """Write the page about a grid, and what of it is small enough to be kept with the code."""
+
+    thesis: bool = False
+    """Set the published scores of these methods beside ours, whatever the data are."""
+    tables: Path | None = None
+    """Also write the page without its figures to this file, as Markdown."""
+    curves: Path | None = None
+    """Also write the curves to this file, as tab-separated values."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report from the command line."""
-    command = parse(Command, arguments)
-    written = write_report(command.workdir)
+    command = parse(ReportCommand, arguments)
+    grid, heavy = read(command.workdir)
+    made = make_page(grid, heavy, thesis=command.thesis)
+    written = [write_page(made, command.workdir, "report")]
+    line = f"python -m experiments.report --workdir {command.workdir}"
+    line += " --thesis" if command.thesis else ""
+    if command.tables is not None:
+        text = export.tables(made, f"{line} --tables {command.tables}")
+        written.append(_write(command.tables, text.encode()))
+    if command.curves is not None:
+        text = export.curves(grid, f"{line} --curves {command.curves}")
+        written.append(_write(command.curves, text.encode()))
     show(command.workdir, Console())
-    print(written)
+    for path in written:
+        print(path)
     return 0

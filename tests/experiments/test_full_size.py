@@ -12,7 +12,7 @@ from clipjax.data.views import View
 from clipjax.models.pretrained import TRUNK
 from clipjax.train import mesh as meshes
 from configs import thesis
-from experiments import build, inputs
+from experiments import build, inputs, samples
 from experiments import config as configs
 from experiments.evaluate import evaluate_run
 from experiments.train import Workbench, parse_train, run_one
@@ -138,7 +138,19 @@ def test_pictures_of_any_size_are_trained_on_and_evaluated(tmp_path, data_dir, t
     }[task]
     assert expected <= set(summary["metrics"])
     assert all(np.isfinite(value) for value in summary["metrics"].values())
-    assert (tmp_path / "figures/samples.npz").exists()
+    source = bench.sources(run)[0]
+    assert summary["class_names"] == list(source.class_names)
+    assert len(summary["class_names"]) == source.num_classes
+    with np.load(tmp_path / "figures/samples.npz") as arrays:
+        kept = samples.unpadded(arrays)
+    if task != "classification":  # whole pictures, without the padding to a multiple of 128 or 64
+        _, held_out = bench.sources(run)
+        sizes = {tuple(size) for size in held_out.sizes}
+        images = kept["image" if task == "segmentation" else "lr"]
+        assert len(images) == 2
+        assert {image.shape[:2] for image in images} <= sizes
+    if task == "segmentation":
+        assert {label.shape for label in kept["prediction"]} <= sizes
 
 
 @pytest.mark.parametrize("task", RUNS)

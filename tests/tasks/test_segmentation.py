@@ -51,12 +51,18 @@ def test_metrics_over_padded_batches_are_those_of_the_whole_set(data, batch_size
         "pixel_accuracy",
         "majority_mean_iou",
         "majority_pixel_accuracy",
+        # Class 4 is neither in the truth nor predicted.
+        *(f"{name}_{k}" for name in ("iou", "share") for k in range(4)),
     }
     assert measured["loss"] == pytest.approx(cross_entropy(outputs, arrays["label"]).mean(), 1e-6)
     # scikit-learn averages over the classes 0 ... 3 that occur; class 4 is in neither.
     iou = sklearn.metrics.jaccard_score(truth, guess, average="macro")
     assert measured["mean_iou"] == pytest.approx(iou, rel=1e-14)
     assert measured["pixel_accuracy"] == pytest.approx((truth == guess).mean(), rel=1e-14)
+    each = sklearn.metrics.jaccard_score(truth, guess, average=None, labels=range(4))
+    assert [measured[f"iou_{k}"] for k in range(4)] == pytest.approx(each, rel=1e-14)
+    shares = [(truth == k).mean() for k in range(4)]
+    assert [measured[f"share_{k}"] for k in range(4)] == pytest.approx(shares, rel=1e-14)
     # Everywhere background: its own IoU is its share, that of classes 1, 2, 3 is 0.
     share = (truth == 0).mean()
     assert measured["majority_pixel_accuracy"] == pytest.approx(share, rel=1e-14)
@@ -70,6 +76,16 @@ def test_the_mean_is_that_of_one_matrix_not_of_batches():
     task = Segmentation(2, mean=(0.5,), std=(0.25,))
     measured = measure(task, np.eye(2)[guess], {"label": labels}, batch_size=1)
     assert measured["mean_iou"] == pytest.approx((6 / 7 + 1 / 2) / 2, rel=1e-14)
+
+
+def test_a_class_that_is_predicted_but_not_in_the_truth_scores_0():
+    """Truth 0 0, prediction 0 2: IoU of class 0 is 1/2, of 2 it is 0, and 1 has none."""
+    task = Segmentation(3, mean=(0.5,), std=(0.25,))
+    labels, guess = np.array([[[0, 0]]]), np.array([[[0, 2]]])
+    measured = measure(task, np.eye(3)[guess], {"label": labels}, batch_size=1)
+    found = {name: value for name, value in measured.items() if name[-2:] in ("_0", "_1", "_2")}
+    assert found == {"iou_0": 0.5, "share_0": 1.0, "iou_2": 0.0, "share_2": 0.0}
+    assert measured["mean_iou"] == 0.25
 
 
 def test_void_pixels_count_neither_in_loss_nor_in_metrics(data):
@@ -129,6 +145,14 @@ def test_samples_hold_the_real_examples(data):
     np.testing.assert_array_equal(samples["image"], arrays["image"][6:])
     np.testing.assert_array_equal(samples["label"], arrays["label"][6:])
     np.testing.assert_array_equal(samples["prediction"], outputs[6:].argmax(-1))
+
+
+def test_samples_say_how_much_of_padded_pictures_is_real(data):
+    outputs, arrays = data
+    sizes = np.arange(2 * TOTAL, dtype=np.int32).reshape(TOTAL, 2)
+    *_, (part, batch) = padded(outputs, arrays | {"size": sizes}, 3)
+    samples = TASK.samples(jnp.asarray(part), {k: jnp.asarray(v) for k, v in batch.items()})
+    assert samples["size"].tolist() == [[12, 13]]
 
 
 def test_refuses_a_void_label_among_the_classes():

@@ -1,0 +1,72 @@
+"""Evaluation of a finished run again, kept in its folder where asked."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from clipjax.train import mesh as meshes
+from experiments import config as configs
+from experiments.evaluate import evaluate_run
+from experiments.train import Workbench, run_one
+from tests.experiments.test_config import make_run
+
+
+@pytest.fixture(scope="module")
+def bench():
+    found = Workbench()
+    found.mesh = meshes.make_mesh(jax.devices()[:1])
+    return found
+
+
+@pytest.fixture
+def trained(tmp_path, bench):
+    """A run whose summary and samples are those of a program that measured less."""
+    run = make_run(
+        model=configs.MLP(hidden=(8,)),
+        duration=configs.Duration(steps=2),
+        evaluate_every=configs.Duration(steps=2),
+        checkpoint_every=configs.Duration(steps=2),
+        calibration_batches=1,
+        samples=3,
+    )
+    full = run_one(run, tmp_path, bench)
+    old = {k: v for k, v in full.items() if k != "class_names"} | {"metrics": {"loss": 9.0}}
+    (tmp_path / "summary.json").write_text(json.dumps(old))
+    (tmp_path / "figures" / "samples.npz").unlink()
+    return tmp_path, full, old
+
+
+def written(workdir):
+    return json.loads((workdir / "summary.json").read_text())
+
+
+def test_what_is_measured_again_is_kept_where_asked(trained, bench):
+    workdir, full, old = trained
+    measured = evaluate_run(workdir, bench)
+    assert measured == {"step": 2} | full["metrics"]
+    assert written(workdir) == old
+    assert evaluate_run(workdir, bench, write=True) == measured
+    assert written(workdir) == full
+    with np.load(workdir / "figures" / "samples.npz") as samples:
+        assert len(samples["prediction"]) == 3
+
+
+def test_only_a_finished_run_is_written_to(trained, bench):
+    workdir, full, _ = trained
+    diverged = full | {"status": "diverged"}
+    (workdir / "summary.json").write_text(json.dumps(diverged))
+    with pytest.raises(ValueError, match="holds no run that has finished: train it first"):
+        evaluate_run(workdir, bench, write=True)
+    (workdir / "summary.json").write_text(json.dumps(full | {"steps": 4}))
+    with pytest.raises(ValueError, match="of step 2, its summary of step 4: train it to its end"):
+        evaluate_run(workdir, bench, write=True)
+    for other in ({"dataset": "digits"}, {"split": "train"}):
+        with pytest.raises(ValueError, match="on its own held-out examples"):
+            evaluate_run(workdir, bench, **other, write=True)
+    (workdir / "summary.json").unlink()
+    with pytest.raises(ValueError, match="holds no run that has finished"):
+        evaluate_run(workdir, bench, write=True)
+    assert {path.name for path in workdir.iterdir()} >= {"config.json", "checkpoints"}
+    assert not (workdir / "figures" / "samples.npz").exists()

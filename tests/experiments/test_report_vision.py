@@ -1,0 +1,542 @@
+"""What the page says of single classes, of super-resolution, and beside the published scores."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from clipjax.data.builders.voc2012_segmentation import CLASSES
+from experiments import report
+from experiments.report import (
+    classes,
+    curves,
+    export,
+    published,
+    results,
+    samples,
+    scores,
+    style,
+    write,
+)
+from experiments.report.reference import REFERENCES, SOURCES
+from tests.experiments.synthetic_grid import IOUS, METHODS, SHARES, write_grid
+
+ROOT = Path(__file__).parents[2]
+
+
+def grid_of(workdir, *tasks, methods=tuple(METHODS), seeds=(0, 1, 2)):
+    write_grid(workdir, tasks=tasks, methods=methods, seeds=seeds)
+    return results.read_grid(workdir, write.ORDER)
+
+
+def change(workdir, edit, pattern="*/*/*"):
+    """Apply `edit` to the summaries of a grid; return the grid."""
+    for path in workdir.glob(f"{pattern}/summary.json"):
+        summary = json.loads(path.read_text())
+        edit(summary)
+        path.write_text(json.dumps(summary))
+    return results.read_grid(workdir, write.ORDER)
+
+
+def rows(table):
+    return {row[0].text: row[1:] for row in table.rows}
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Leave figures as they are, to be looked into."""
+    monkeypatch.setattr(style, "png", lambda figure: figure)
+
+
+# -- Single classes -------------------------------------------------------------------------------
+
+
+def test_each_class_has_the_mean_and_spread_of_the_files(tmp_path):
+    groups = grid_of(tmp_path, "segmentation")["segmentation"]
+    table = classes.iou_table(groups)
+    assert table.header == ("class", "SGD", "Adam", "clipped-SGD", "clipped-SSTM")
+    found = rows(table)
+    assert list(found) == ["background", "0", "1", "2", "7", "mean"]  # classes 0, 1, 2, 3 and 8
+    for column, method in enumerate(METHODS):
+        runs = [run.summary["metrics"] for run in groups[method].finished]
+        for k, name in ((0, "background"), (1, "0"), (3, "2")):
+            values = [metrics[f"iou_{k}"] for metrics in runs]
+            expected = f"{np.mean(values):.3f} ± {np.std(values, ddof=1):.3f}"
+            assert found[name][column].text == expected
+    notes = {row[0].text: row[0].note for row in table.rows}
+    assert notes["background"] == "85 % of the pixels"
+    assert notes["7"] == "not in the truth"
+    # One of three seeds predicts it; of SGD's one diverged.
+    assert [cell.note for cell in found["7"]] == ["1 of 2 runs", *["1 of 3 runs"] * 3]
+
+
+def test_the_best_of_each_class_is_marked_unless_nobody_finds_it(tmp_path):
+    table = classes.iou_table(grid_of(tmp_path, "segmentation")["segmentation"])
+    marked = {name: [cell.best for cell in cells] for name, cells in rows(table).items()}
+    best = [False, False, False, True]  # the synthetic grid's last method
+    assert marked == {
+        "background": best,
+        "0": best,
+        "1": best,
+        "2": [False] * 4,  # all 0
+        "7": [False] * 4,
+        "mean": best,
+    }
+
+
+def test_twenty_one_names_and_none(tmp_path):
+    grid_of(tmp_path, "segmentation", seeds=(0,))
+
+    def voc(summary):
+        summary["class_names"] = CLASSES
+        summary["metrics"] |= {f"iou_{k}": k / 21 for k in range(21)}
+        summary["metrics"] |= {f"share_{k}": 1 / 21 for k in range(21)}
+
+    groups = change(tmp_path, voc)["segmentation"]
+    assert list(rows(classes.iou_table(groups))) == [*CLASSES, "mean"]
+    groups = change(tmp_path, lambda summary: summary.pop("class_names"))["segmentation"]
+    assert list(rows(classes.iou_table(groups)))[:2] == ["class 0", "class 1"]
+
+
+def test_runs_without_single_classes_have_no_such_section(tmp_path):
+    def old(summary):
+        kept = {k: v for k, v in summary["metrics"].items() if not re.search(r"_\d+$", k)}
+        summary["metrics"] = kept
+
+    grid_of(tmp_path, "segmentation", "classification", seeds=(0,))
+    grid = change(tmp_path, old)
+    assert classes.section(grid) == []
+    # Which class is commonest is not known then.
+    assert "commonest class" in rows(scores.score_table(grid["segmentation"]))
+
+
+def test_the_section_is_on_the_page_and_in_the_terminal(tmp_path, capsys):
+    grid_of(tmp_path, "segmentation", seeds=(0, 1))
+    assert write.main(["--workdir", str(tmp_path)]) == 0
+    assert "digit_scenes: IoU per class" in capsys.readouterr().out
+    text = (tmp_path / "report.md").read_text()
+    assert "| background (85 % of the pixels) |" in text
+    assert len(IOUS) == len(SHARES) == 5
+    assert "IoU per class</a>" in (tmp_path / "report.html").read_text()
+
+
+# -- Super-resolution -----------------------------------------------------------------------------
+
+
+def test_what_was_not_measured_is_a_dash_and_never_the_best(tmp_path):
+    grid_of(tmp_path, "photos", methods=("sgd", "adam"), seeds=(0, 1))
+
+    def too_small(summary):
+        summary["metrics"] |= {"ssim_y": float("nan"), "bicubic_ssim_y": float("nan")}
+
+    groups = change(tmp_path, too_small)["photos"]
+    found = rows(scores.paper_table(groups))
+    assert {name: cells[2].text for name, cells in found.items()} == {
+        "SGD": "–",
+        "Adam": "–",
+        "bicubic interpolation": "–",
+    }
+    assert not any(cells[2].best for cells in found.values())
+    assert found["Adam"][1].best
+    report.write_report(tmp_path)
+
+
+def test_a_mean_is_not_taken_over_the_seeds_that_are_finite(tmp_path):
+    grid_of(tmp_path, "photos", methods=("sgd", "adam"), seeds=(0, 1))
+
+    def spoil(summary):
+        summary["metrics"]["psnr_y"] = float("nan")
+
+    groups = change(tmp_path, spoil, "*/adam/seed1")["photos"]
+    found = rows(scores.paper_table(groups))
+    assert found["Adam"][1].text == "–"
+    assert found["SGD"][1].best
+
+
+def test_runs_that_have_no_such_metrics_have_no_such_table(tmp_path):
+    grid_of(tmp_path, "photos", "classification", methods=("sgd",), seeds=(0,))
+
+    def old(summary):
+        for name in results.AS_IN_PAPERS:
+            summary["metrics"].pop(name, None)
+
+    grid = change(tmp_path, old)
+    assert [table.title for table in scores.tables(grid)] == [
+        "digits: image classification",
+        "photos: super-resolution",
+    ]
+
+
+# -- Figures --------------------------------------------------------------------------------------
+
+
+def pictures(panel):
+    return [np.asarray(image.get_array()) for image in panel.get_images()]
+
+
+@pytest.mark.usefixtures("drawn")
+def test_segmentations_are_drawn_in_their_own_shapes_colours_and_names():
+    shapes = [(40, 60), (60, 30)]
+    labels = [np.full(shape, k) for shape, k in zip(shapes, (3, 20), strict=True)]
+    labels[0][0] = 255
+    arrays = {
+        "image": [np.zeros((*shape, 3), np.uint8) for shape in shapes],
+        "label": labels,
+        "prediction": [np.zeros(shape, int) for shape in shapes],
+    }
+    figure = samples.segmentation_samples({"sgd": arrays}, CLASSES)
+    axes = np.reshape(figure.axes, (2, 3))
+    assert [[pictures(panel)[0].shape for panel in row] for row in axes] == [
+        [(40, 60, 3)] * 3,
+        [(60, 30, 3)] * 3,
+    ]
+    colors = samples.palette(21)
+    truth = pictures(axes[1][1])[0]
+    assert "#{:02X}{:02X}{:02X}".format(*truth[0, 0]) == colors[20]
+    assert "#{:02X}{:02X}{:02X}".format(*pictures(axes[0][1])[0][0, 0]) == samples.VOID_COLOR
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "background",
+        "bird",
+        "tvmonitor",
+        "(void)",
+    ]
+    heights = [axes[i][0].get_gridspec().get_height_ratios()[i] for i in (0, 1)]
+    assert heights[1] > 2 * heights[0]  # 60 / 30 and 40 / 60 of the same width
+
+
+@pytest.mark.parametrize("classes_", [2, 11, 12, 21, 22, 60])
+def test_no_two_classes_have_one_colour(classes_):
+    colors = samples.palette(classes_)
+    assert len({*colors, samples.VOID_COLOR}) == classes_ + 1
+
+
+def sr_samples(*shapes):
+    rng = np.random.default_rng(0)
+    target = [rng.integers(0, 256, (4 * h, 4 * w, 3), np.uint8) for h, w in shapes]
+    arrays = {"target": target, "lr": [picture[::4, ::4] for picture in target]}
+    arrays["bicubic"] = [picture.copy() for picture in target]
+    return {"sgd": arrays | {"prediction": [255 - picture for picture in target]}}
+
+
+@pytest.mark.usefixtures("drawn")
+def test_of_large_pictures_the_detail_is_shown_in_which_bicubic_errs():
+    found = sr_samples((50, 30), (24, 24))
+    found["sgd"]["bicubic"][0][150:160, 70:80] += 90
+    found["sgd"]["prediction"][0][:40] = found["sgd"]["target"][0][:40]  # outside of the detail
+    figure = samples.super_resolution_samples(found)
+    axes = np.reshape(figure.axes, (2, 5))
+    shapes = [[pictures(panel)[0].shape[:2] for panel in row] for row in axes]
+    assert shapes[0] == [(200, 120), (24, 24), (96, 96), (96, 96), (96, 96)]
+    assert shapes[1] == [(96, 96), (24, 24), (96, 96), (96, 96), (96, 96)]
+    (frame,) = axes[0][0].patches
+    left, top = np.add(frame.get_xy(), 0.5).astype(int)
+    assert 0 <= top <= 150 <= 160 <= top + 96 <= 200
+    assert 0 <= left <= 70 <= 80 <= left + 96 <= 120
+    assert (top % 4, left % 4) == (0, 0)
+    truth = found["sgd"]["target"][0]
+    part = truth[top : top + 96, left : left + 96]
+    np.testing.assert_array_equal(pictures(axes[0][4])[0], part)
+    np.testing.assert_array_equal(pictures(axes[0][3])[0], 255 - part)
+    np.testing.assert_array_equal(pictures(axes[0][1])[0], part[::4, ::4])
+    # The number below is of the whole picture.
+    expected = samples.image_psnr(found["sgd"]["prediction"][0], truth)
+    assert axes[0][3].get_xlabel() == f"{expected:.2f} dB"
+
+
+@pytest.mark.usefixtures("drawn")
+def test_of_small_pictures_all_is_shown():
+    found = sr_samples((24, 24))
+    figure = samples.super_resolution_samples(found)
+    assert [panel.get_title() for panel in figure.axes] == [
+        *("low resolution", "bicubic", "SGD", "truth")
+    ]
+    assert not samples.has_details(found)
+
+
+@pytest.mark.usefixtures("drawn")
+def test_classes_are_called_by_their_names():
+    arrays = {"image": [np.zeros((4, 4, 3), np.uint8)] * 7, "label": [0] * 7, "prediction": [1] * 7}
+    figure = samples.classification_samples({"sgd": arrays}, ["a_very_long_name", "dog"])
+    assert len(figure.axes) == 5
+    assert figure.axes[0].get_title() == "truth: a_very_long_…"
+    assert figure.axes[0].texts[0].get_text() == "SGD: dog ✗"
+    figure = samples.classification_samples({"sgd": arrays})
+    assert len(figure.axes) == 7
+    assert figure.axes[0].texts[0].get_text() == "SGD: 1 ✗"
+
+
+@pytest.mark.usefixtures("drawn")
+def test_losses_and_metrics_of_training_stand_beside_those_of_held_out_examples(tmp_path):
+    grid = grid_of(tmp_path, "classification", methods=("sgd", "adam"), seeds=(0, 1))
+    for path in tmp_path.rglob("metrics.jsonl"):
+        found = [json.loads(line) for line in path.read_text().splitlines()]
+        path.write_text("".join(json.dumps(row | {"top5": 0.75}) + "\n" for row in found))
+    grid = results.read_grid(tmp_path, write.ORDER)
+    groups = grid["classification"]
+    figure = curves.learning_curves(groups)
+    axes = np.reshape(figure.axes, (3, 2))
+    labels = [panel.get_ylabel() for panel in axes[:, 0]]
+    assert labels == ["cross-entropy (nats)", "top-1 accuracy (%)", "top-5 accuracy (%)"]
+    for row, name, factor in zip(axes, ("loss", "top1", "top5"), (1, 100, 100), strict=True):
+        for panel, split in zip(row, ("train", "evaluation"), strict=True):
+            expected = results.band(groups["sgd"].runs, split, name, curves.MAX_POINTS)
+            np.testing.assert_allclose(panel.lines[0].get_ydata(), factor * expected.mean)
+            assert len([line for line in panel.lines if len(line.get_xdata()) > 2]) == 2
+
+
+@pytest.mark.usefixtures("drawn")
+def test_metrics_that_no_run_has_along_the_way_have_no_panel(tmp_path):
+    groups = grid_of(tmp_path, "classification", methods=("sgd",), seeds=(0,))["classification"]
+    labels = [panel.get_ylabel() for panel in curves.learning_curves(groups).axes]
+    assert labels == ["cross-entropy (nats)", "", "top-1 accuracy (%)", ""]  # top-5 at the end only
+
+
+# -- Beside the published scores ------------------------------------------------------------------
+
+
+def test_the_references_are_those_of_the_sources():
+    """The thesis's slides have one table: methods by row, the three tasks by column."""
+    path = ROOT.parent / "shared" / "sources" / "000_e2439f8aa3df60b5.txt"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    text = path.read_text(encoding="utf-8")
+    names = {
+        "adam": "ADAM",
+        "clipped_sgd": "Clipped-SGD",
+        "sgd": "SGD",
+        "clipped_sstm": "clipped-SSTM",
+    }
+    for method, name in names.items():
+        (printed,) = re.findall(rf"^{name} ([\d. ]+)$", text, re.MULTILINE)
+        ours = [REFERENCES[kind][0].scores[method] for kind in REFERENCES]
+        assert ours == printed.split()
+
+
+def test_the_references_are_those_of_the_configs():
+    """The heads of configs/*.py quote them too."""
+    kinds = dict(zip(("imagenet100", "voc2012", "div2k"), REFERENCES, strict=True))
+    for task, kind in kinds.items():
+        for method in METHODS:
+            text = (ROOT / "configs" / f"{task}_{method}.py").read_text(encoding="utf-8")
+            (quoted,) = re.findall(r"The thesis reports [\w-]+ ([\d.]+)", text)
+            assert quoted == REFERENCES[kind][0].scores[method]
+    for method in METHODS:
+        text = (ROOT / "configs" / f"imagenet100_successor_{method}.py").read_text(encoding="utf-8")
+        (quoted,) = re.findall(r"top-1 ([\d.]+) % after 30 epochs", text)
+        assert quoted == REFERENCES["classification"][2].scores[method]
+
+
+def text_of(section):
+    return " ".join(part.text for part in section.parts if hasattr(part, "text"))
+
+
+def test_by_default_only_the_thesis_own_data_bring_the_section(tmp_path, monkeypatch):
+    monkeypatch.setattr(style, "png", lambda figure: b"drawn elsewhere")
+    grid_of(tmp_path, "segmentation", "photos", methods=("sgd", "adam"), seeds=(0,))
+    heading = "## Beside the thesis"
+    report.write_report(tmp_path)
+    assert heading not in (tmp_path / "report.md").read_text()
+    report.write_report(tmp_path, thesis=True)
+    assert heading in (tmp_path / "report.md").read_text()
+    change(tmp_path, lambda s: s.update(dataset="voc2012_segmentation"), "segmentation/*/*")
+    report.write_report(tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert heading in text
+    assert SOURCES in text
+    assert "voc2012_segmentation: mean IoU, here and published" in text
+    assert "photos: PSNR (dB), here and published" in text
+
+
+def test_ours_and_theirs_stand_side_by_side_with_what_they_are_of(tmp_path):
+    groups = grid_of(tmp_path, "classification")["classification"]
+    table = published.table(groups)
+    assert table.header == (
+        *("", "here", "thesis"),
+        *("arXiv 2106.05958, 5 epochs", "arXiv 2106.05958, 30 epochs"),
+    )
+    found = rows(table)
+    assert [cell.text for cell in found["data set"]] == [
+        *("digits", "ImageNet-100, split not stated"),
+        *["ImageNet-100, validation"] * 2,
+    ]
+    assert found["network"][0].text == "ResNet18, width 8"
+    # 400 steps of 64 are 25,600 examples of 1,000.
+    assert found["length"][0].text == "400 steps of 64 (25.6 epochs)"
+    assert found["status"][0].text == "measured, 3 seeds"
+    assert found["status"][2].text.startswith("read off")
+    mean = groups["adam"].score("top1").mean
+    assert found["Adam"][0].text.startswith(f"{100 * mean:.2f} ± ")
+    assert "top-5 " in found["Adam"][0].note
+    assert [cell.text for cell in found["Adam"][1:]] == ["47.21", "48.7", "69.4"]
+    assert found["order"][1].text == "clipped-SGD > Adam > clipped-SSTM > SGD"
+
+
+def test_numbers_on_other_data_are_said_not_to_be_comparable(tmp_path):
+    groups = grid_of(tmp_path, "segmentation")["segmentation"]
+    (said,) = published.remarks(groups)
+    assert "digit_scenes here, PASCAL VOC 2012, val there" in said
+    assert "cannot be compared; at most the order of the methods can" in said
+
+
+def test_the_same_data_and_network_are_said_to_be_so(tmp_path):
+    grid_of(tmp_path, "segmentation", seeds=(0,))
+    vgg = {"model": {"type": "FCN32s", "width": 64}, "pretrained": "vgg16.npz"}
+
+    def same(summary):
+        summary["dataset"] = "voc2012_segmentation"
+        summary["config"] |= vgg
+
+    groups = change(tmp_path, same)["segmentation"]
+    assert "the same data set and network" in published.remarks(groups)[0]
+    assert published.network(groups["adam"]) == "FCN32s, pretrained"
+    for config in (
+        {"model": {"type": "FCN32s", "pool_stages": 3}},
+        {"model": {"type": "ResNet18"}},
+        {"pretrained": None},
+    ):
+        changed = change(tmp_path, lambda s, c=config: s["config"].update(vgg | c))
+        said = published.remarks(changed["segmentation"])[0]
+        assert "the same data set but not the same network" in said
+    part = change(tmp_path, lambda s: s["config"].update(train_split="train[:9]"))["segmentation"]
+    assert rows(published.table(part))["data set"][0].text.endswith("trained on train[:9]")
+    other = {"evaluation_dataset": "mine", "evaluation_split": "val"}
+    moved = change(tmp_path, lambda s: s["config"].update(vgg | other))["segmentation"]
+    assert rows(published.table(moved))["data set"][0].text.endswith("evaluated on mine val")
+    assert "the data sets differ" in published.remarks(moved)[0]
+
+
+def scored(workdir, values, spread=0.0):
+    """Return the groups of a segmentation grid with these mIoUs, by seeds apart by `spread`."""
+    grid_of(workdir, "segmentation", methods=tuple(values), seeds=(0, 1))
+    for method, value in values.items():
+        for seed in (0, 1):
+            shifted = {"mean_iou": value + (seed - 0.5) * spread}
+            change(workdir, lambda s, v=shifted: s["metrics"].update(v), f"*/{method}/seed{seed}")
+    return results.read_grid(workdir, write.ORDER)["segmentation"]
+
+
+def test_orders_are_compared_pair_by_pair(tmp_path):
+    # Theirs: SGD .578 > clipped-SGD .576 > clipped-SSTM .549 > Adam .466. Of ours only the pair
+    # SGD, clipped-SGD is the other way round.
+    values = {"sgd": 0.4, "clipped_sgd": 0.5, "clipped_sstm": 0.3, "adam": 0.2}
+    (said,) = published.remarks(scored(tmp_path, values))
+    assert "The first of these methods is clipped-SGD here and SGD there" in said
+    assert (
+        "of 6 pairs of methods 5 are in the same order, where chance alone would make it 3" in said
+    )
+
+
+def test_a_lead_within_the_spread_is_said_to_be_so(tmp_path):
+    values = {"sgd": 0.50, "adam": 0.45}
+    # Two seeds apart by s have a standard deviation of s / sqrt(2), both together s: 0.06 > 0.05.
+    (said,) = published.remarks(scored(tmp_path / "wide", values, spread=0.06))
+    assert "is SGD here (within the seeds' spread of Adam) and SGD there" in said
+    (said,) = published.remarks(scored(tmp_path / "narrow", values, spread=0.04))
+    assert "is SGD here and SGD there; of 1 pairs" in said
+
+
+def test_one_seed_is_said_to_be_one(tmp_path):
+    groups = grid_of(tmp_path, "segmentation", seeds=(0,))["segmentation"]
+    assert "is clipped-SSTM here (with one seed) and SGD there" in published.remarks(groups)[0]
+    assert rows(published.table(groups))["status"][0].text == "measured, 1 seed"
+
+
+def test_methods_that_diverged_are_in_no_order(tmp_path):
+    groups = grid_of(tmp_path, "segmentation")["segmentation"]  # a run of SGD's diverged
+    assert published.order(groups) == ["clipped-SSTM", "clipped-SGD", "Adam"]
+    (said,) = published.remarks(groups)
+    assert "is clipped-SSTM here and SGD there; of 3 pairs" in said
+
+
+def test_a_sweep_of_one_method_has_no_published_order(tmp_path):
+    grid_of(tmp_path, "segmentation", methods=("sgd", "adam"), seeds=(0,))
+    groups = change(tmp_path, lambda s: s.update(method="sgd"))["segmentation"]
+    (said,) = published.remarks(groups)
+    assert "The first" not in said
+    found = rows(published.table(groups))
+    assert found["order"][1].text == "–"
+    assert [found[name][1].text for name in ("SGD", "Adam")] == ["0.578", "0.578"]
+
+
+def test_methods_without_a_published_score_have_a_dash(tmp_path):
+    grid_of(tmp_path, "segmentation", methods=("sgd", "adam"), seeds=(0,))
+    change(tmp_path, lambda s: s.update(method="normalized_sgd"), "*/adam/*")
+    groups = results.read_grid(tmp_path, write.ORDER)["segmentation"]
+    assert rows(published.table(groups))["Adam"][1].text == "–"
+    assert "The first" not in published.remarks(groups)[0]
+
+
+def test_published_psnrs_below_bicubic_are_remarked_on(tmp_path):
+    groups = grid_of(tmp_path, "photos", methods=("sgd", "adam"), seeds=(0,))["photos"]
+    said = published.remarks(groups)[-1]
+    assert "below those of bicubic interpolation (24.40 dB here, on other data)" in said
+    changed = change(tmp_path, lambda s: s["metrics"].update(bicubic_psnr=18.0))["photos"]
+    assert len(published.remarks(changed)) == 1
+
+
+# -- What is kept with the code -------------------------------------------------------------------
+
+
+def read_curves(path):
+    head, *lines = path.read_text().splitlines()
+    return head, list(csv.DictReader(lines, delimiter="\t"))
+
+
+def test_curves_are_written_as_text(tmp_path, capsys):
+    grid_of(tmp_path / "w", "segmentation", "photos", seeds=(0, 2))
+    path = tmp_path / "kept" / "curves.tsv"
+    arguments = ["--workdir", str(tmp_path / "w"), "--curves", str(path)]
+    assert write.main(arguments) == 0
+    assert str(path) in capsys.readouterr().out.replace("\n", "")
+    head, found = read_curves(path)
+    assert head == f"# python -m experiments.report {' '.join(arguments)}"
+    assert list(found[0])[:6] == ["task", "method", "seed", "split", "step", "examples"]
+    assert {"loss", "mean_iou", "psnr", "gradient_norm", "clipped_fraction"} <= set(found[0])
+    assert "top1" not in found[0]  # nothing in this grid has it
+    run = results.read_run(tmp_path / "w" / "segmentation" / "adam" / "seed2")
+    mine = [
+        row for row in found
+        if (row["task"], row["method"], row["seed"]) == ("segmentation", "adam", "2")
+    ]  # fmt: skip
+    held_out = [row for row in mine if row["split"] == "evaluation"]
+    assert [int(row["examples"]) for row in held_out] == run.curve("evaluation", "loss")[0].tolist()
+    for name in ("loss", "mean_iou"):
+        _, values = run.curve("evaluation", name)
+        np.testing.assert_allclose([float(row[name]) for row in held_out], values, rtol=5e-6)
+    assert {row["psnr"] for row in mine} == {""}
+
+
+def test_training_rows_are_means_over_neighbours(tmp_path):
+    grid_of(tmp_path, "photos", methods=("adam",), seeds=(0,))
+    folder = tmp_path / "photos" / "adam" / "seed0"
+    train = [
+        {"split": "train", "step": k, "examples": 8 * k, "loss": float(k)} for k in range(1, 101)
+    ]
+    held_out = [row | {"split": "evaluation"} for row in train[49::50]]
+    written = "".join(json.dumps(row) + "\n" for row in train + held_out)
+    (folder / "metrics.jsonl").write_text(written)
+    grid = results.read_grid(tmp_path)
+    lines = export.curves(grid, "x").splitlines()[1:]
+    found = list(csv.DictReader(lines, delimiter="\t"))
+    # 100 rows in at most 40 bins: three each, 34 bins, the last of one row.
+    assert [row["split"] for row in found] == ["train"] * 34 + ["evaluation"] * 2
+    assert (found[0]["step"], found[0]["examples"], found[0]["loss"]) == ("3", "24", "2")
+    assert (found[33]["step"], found[33]["loss"]) == ("100", "100")
+    assert [(row["step"], row["loss"]) for row in found[34:]] == [("50", "50"), ("100", "100")]
+
+
+def test_tables_are_written_without_figures_below_their_command(tmp_path):
+    grid_of(tmp_path / "w", "segmentation", seeds=(0, 1))
+    path = tmp_path / "tables.md"
+    arguments = ["--workdir", str(tmp_path / "w"), "--thesis", "--tables", str(path)]
+    assert write.main(arguments) == 0
+    text = path.read_text()
+    assert text.startswith(f"    $ python -m experiments.report {' '.join(arguments)}\n\n# Methods")
+    assert "figures/" not in text
+    assert "## Curves" not in text
+    for heading in ("Scores", "IoU per class", "Beside the thesis", "What was run"):
+        assert f"## {heading}\n" in text
