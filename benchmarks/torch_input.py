@@ -172,7 +172,8 @@ class Pictures(Dataset):
     def segmentation(self, index):
         image = self.by.read(self.path(index, "image"), "RGB")
         mask = self.by.read(self.path(index, "label"), "L")
-        height, width = (round(random.uniform(0.5, 2.0) * n) for n in self.by.size(image))
+        factor = random.uniform(0.5, 2.0)
+        height, width = (round(factor * side) for side in self.by.size(image))
         image = self.by.resize(image, height, width)
         mask = self.by.resize(mask, height, width, nearest=True)
         below, right = max(0, self.crop - height), max(0, self.crop - width)

@@ -152,30 +152,6 @@ def crop(pictures: np.ndarray, rows: np.ndarray, columns: np.ndarray, size: tupl
     return windows.reshape(len(pictures), height, width, *pictures.shape[3:])
 
 
-def mirror(pictures: np.ndarray) -> np.ndarray:
-    """Mirror left and right.
-
-    By OpenCV, all rows at once: NumPy would turn them pixel by pixel, twenty times as long.
-
-    Args:
-        pictures: (batch, height, width, ...).
-
-    Returns:
-        The same shape, a new array.
-
-    Examples:
-        >>> mirror(np.arange(6).reshape(1, 2, 3)).tolist()
-        [[[2, 1, 0], [5, 4, 3]]]
-    """
-    import cv2
-
-    if pictures.size == 0:
-        return pictures.copy()
-    batch, height, width = pictures.shape[:3]
-    pixels = np.ascontiguousarray(pictures).reshape(batch * height, width, -1)
-    return cv2.flip(pixels.view(np.uint8), 1).view(pictures.dtype).reshape(pictures.shape)
-
-
 def _picture_keys(batch: HostBatch) -> list[str]:
     return [key for key in ("image", "label", "target") if key in batch and batch[key].ndim >= 3]
 
@@ -194,11 +170,25 @@ def _compose(augments: tuple[Augment, ...], batch: HostBatch, uniforms: np.ndarr
 
 
 def _flip(batch: HostBatch, uniforms: np.ndarray) -> HostBatch:
-    mirrored = uniforms[:, 0] < 0.5
+    mirrored = np.flatnonzero(uniforms[:, 0] < 0.5)
     result = dict(batch)
     for key in _picture_keys(batch):
-        result[key] = batch[key].copy()
-        result[key][mirrored] = mirror(batch[key][mirrored])
+        result[key] = _mirror(batch[key], mirrored)
+    return result
+
+
+def _mirror(pictures: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    """Return a copy in which the pictures of these numbers are mirrored.
+
+    By OpenCV, which turns rows twenty times as fast as NumPy; pixels are bytes to it.
+    """
+    import cv2
+
+    pictures = np.ascontiguousarray(pictures)
+    result = pictures.copy()
+    before, after = (p.reshape(*p.shape[:3], -1).view(np.uint8) for p in (pictures, result))
+    for number in mirrored:
+        cv2.flip(before[number], 1, dst=after[number])
     return result
 
 
