@@ -1,9 +1,9 @@
 """PyTorch's side of benchmarks/input.py: a DataLoader over the same encoded files.
 
 Runs under a Python that has torch and Pillow (OpenCV, if there, is measured too) and nothing of
-ours. Reads requests from standard input, one JSON object a line, and answers each by one line. The
-transformations are torchvision's, written out with what they call: Pillow's crop, resize and
-transpose, or the same by OpenCV. Batches are uint8, as ours.
+ours; only tests import it without torch. Reads requests from standard input, one JSON object a
+line, and answers each by one line. The transformations are torchvision's, written out with what
+they call: Pillow's crop, resize and transpose, or the same by OpenCV. Batches are uint8, as ours.
 """
 
 import json
@@ -14,9 +14,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 try:
     import cv2
@@ -130,8 +128,8 @@ def window(height, width, area=(0.08, 1.0), ratio=(3 / 4, 4 / 3)):
     return (height - side) // 2, (width - side) // 2, side, side
 
 
-class Pictures(Dataset):
-    """One of the pipelines; `case` is what benchmarks/input.py asks for."""
+class Pictures:
+    """One of the pipelines, a data set to a DataLoader; `case` is what benchmarks/input.py asks."""
 
     def __init__(self, case):
         self.by = {"pillow": ByPillow, "opencv": ByOpenCV}[case["library"]]
@@ -205,6 +203,8 @@ class Pictures(Dataset):
 
 def measure(case):
     """Return images and seconds of a stretch of training, and the shapes of a batch."""
+    from torch.utils.data import DataLoader, RandomSampler
+
     dataset, size = Pictures(case), case["batch_size"]
     endless = RandomSampler(dataset, replacement=True, num_samples=2**40)
     batches = iter(DataLoader(dataset, size, sampler=endless, num_workers=case["workers"]))
@@ -218,8 +218,15 @@ def measure(case):
     return {"images": count, "seconds": elapsed, "shapes": shapes}
 
 
-if __name__ == "__main__":
+def main():
+    """Answer each line of standard input by one of standard output."""
+    import torch
+
     libraries = {"pillow": Image.__version__} | ({"opencv": cv2.__version__} if cv2 else {})
     print(json.dumps({"torch": torch.__version__, "libraries": libraries}), flush=True)
     for line in sys.stdin:
         print(json.dumps(measure(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
