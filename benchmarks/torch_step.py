@@ -1,7 +1,7 @@
 """PyTorch's side of benchmarks/train_step.py: the same networks, trained by clipped momentum SGD.
 
 Runs under a Python that has torch and nothing of ours: reads the cases as JSON from standard input,
-answers each with its parameter count and seconds a step.
+answers each with its parameter count and seconds a step. On a GPU where PyTorch sees one.
 """
 
 import json
@@ -47,7 +47,7 @@ def resnet18(channels, classes, width, stem):
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes))
 
 
-def fcn(channels, classes, width, fc_width, fc_kernel, block_sizes, batch_norm):
+def fcn(channels, classes, width, fc_width, fc_kernel, block_sizes, batch_norm, dropout):
     """Return an FCN on a VGG trunk with one pooling for each block."""
     layers, inputs = [], channels
 
@@ -62,8 +62,9 @@ def fcn(channels, classes, width, fc_width, fc_kernel, block_sizes, batch_norm):
         for _ in range(convs):
             conv(width * 2 ** min(block, 3), 3)
         layers.append(nn.MaxPool2d(2))
-    conv(fc_width, fc_kernel)
-    conv(fc_width, 1)
+    for size in (fc_kernel, 1):
+        conv(fc_width, size)
+        layers.extend([nn.Dropout(dropout)] if dropout else [])
     stride = 2 ** len(block_sizes)
     score = nn.Conv2d(inputs, classes, 1)
     up = nn.ConvTranspose2d(classes, classes, 2 * stride, stride, stride // 2, bias=False)
@@ -108,29 +109,70 @@ class SRResNet(nn.Module):
         return y + F.interpolate(x, scale_factor=4, mode="bicubic") if self.skip else y
 
 
-def seconds_per_step(case):
-    """Return (parameters, seconds a step): the fastest of the repeats, after two to warm up."""
+def seconds_per_step(case, device, dtype, mode):
+    """Return (parameters, seconds a step): the fastest of the repeats, after a few to warm up.
+
+    A step begins with uint8 pictures on the host, as ours. The mode "compiled" is
+    torch.compile, with channels last.
+    """
+    layout = torch.channels_last if mode == "compiled" else torch.contiguous_format
     model = {"resnet18": resnet18, "fcn": fcn, "srresnet": SRResNet}[case["net"]](**case["model"])
+    model.to(device, memory_format=layout)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9)
-    x = torch.rand(case["image"])
-    integers = case["target_classes"]
-    target = torch.randint(integers, case["target"]) if integers else torch.rand(case["target"])
-    loss_fn = F.cross_entropy if integers else F.mse_loss
+    classes = case["target_classes"]
+    pixels = torch.randint(256, case["image"], dtype=torch.uint8).contiguous(memory_format=layout)
+    if classes:
+        target = torch.randint(classes, case["target"])
+    else:
+        target = torch.randint(256, case["target"], dtype=torch.uint8)
+    if device == "cuda":
+        pixels, target = pixels.pin_memory(), target.pin_memory()
+
+    def loss_fn(pixels, target):
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
+            outputs = model((pixels.float() / 255 - 0.45) / 0.225).float()
+        if classes:
+            return F.cross_entropy(outputs, target)
+        return F.mse_loss(outputs, target.float() / 255)
+
+    if mode == "compiled":
+        loss_fn = torch.compile(loss_fn)
 
     def step():
         optimizer.zero_grad(set_to_none=True)
-        loss_fn(model(x), target).backward()
+        loss_fn(*(t.to(device, non_blocking=True) for t in (pixels, target))).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     times = []
-    for _ in range(case["repeats"] + 2):
+    for _ in range(case["warm"] + case["repeats"]):
         began = time.perf_counter()
         step()
         times.append(time.perf_counter() - began)
-    return sum(p.numel() for p in model.parameters()), min(times[2:])
+    return sum(p.numel() for p in model.parameters()), min(times[case["warm"] :])
+
+
+def main():
+    """Answer standard input on standard output."""
+    request = json.load(sys.stdin)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    mode = request["mode"]
+    if mode == "auto":
+        mode = "compiled" if device == "cuda" else "eager"
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as JAX's default
+    torch.backends.cudnn.benchmark = True
+    answer = {
+        "torch": torch.__version__,
+        "device": device,
+        "mode": mode,
+        "answers": [
+            seconds_per_step(case, device, request["dtype"], mode) for case in request["cases"]
+        ],
+    }
+    json.dump(answer, sys.stdout)
 
 
 if __name__ == "__main__":
-    answers = [seconds_per_step(case) for case in json.load(sys.stdin)]
-    json.dump({"torch": torch.__version__, "answers": answers}, sys.stdout)
+    main()

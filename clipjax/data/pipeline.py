@@ -235,7 +235,7 @@ class Pipeline:
             uniforms = generator.random((self.batch_size, cut + moved))
         uniforms = uniforms[rows]
         batch = _batch(self.training, records[rows], view, uniforms[:, :cut])
-        return batch if self.augment is None else self.augment(batch, uniforms[:, cut:])
+        return _finished(self.augment(batch, uniforms[:, cut:]) if self.augment else batch)
 
     @functools.cached_property
     def _evaluation_batches(self) -> list[tuple[np.ndarray, tuple[int, int] | None]]:
@@ -275,13 +275,13 @@ class Pipeline:
         if "target" in batch and "size" not in batch:
             height_width = np.array(batch["image"].shape[1:3], np.int32)
             batch["size"] = np.tile(height_width, (len(chosen), 1))
-        return {**batch, "mask": mask}
+        return _finished({**batch, "mask": mask})
 
     def _calibration_batch(self, rows: slice, number: int) -> HostBatch:
         order = _generator(self.seed, _CALIBRATE, 0).permutation(self.num_train)
         records = order[number * self.batch_size : (number + 1) * self.batch_size][rows]
         view = self.views.calibrate if self.views else None
-        return _batch(self.training, records, view, np.empty((len(records), 0)))
+        return _finished(_batch(self.training, records, view, np.empty((len(records), 0))))
 
     def _read_ahead(
         self,
@@ -321,9 +321,14 @@ def _batch(
     else:
         cut = [_cut(source, int(i), view, u) for i, u in zip(records, uniforms, strict=True)]
         batch = {key: np.stack([record[key] for record in cut]) for key in cut[0]}
-    if "label" in batch:
-        batch["label"] = batch["label"].astype(np.int32)
     return {**batch, "mask": np.ones(len(records), np.float32)}
+
+
+def _finished(batch: HostBatch) -> HostBatch:
+    """Return the batch with labels as int32; until then, masks are moved as the bytes they are."""
+    if "label" not in batch:
+        return batch
+    return {**batch, "label": batch["label"].astype(np.int32)}
 
 
 def _cut(source: Source, index: int, view: View, uniforms: np.ndarray) -> Record:

@@ -290,7 +290,8 @@ def _place(key: str, picture: np.ndarray, size: int, uniforms: np.ndarray) -> np
         room = size - picture.shape[axis]
         offset = int(offsets(uniforms[axis], abs(room) + 1))
         if room <= 0:
-            picture = np.take(picture, range(offset, offset + size), axis=axis)
+            part = slice(offset, offset + size)
+            picture = picture[part] if axis == 0 else picture[:, part]
             continue
         sides = [(0, 0)] * picture.ndim
         sides[axis] = (offset, room - offset)

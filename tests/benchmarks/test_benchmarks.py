@@ -1,8 +1,22 @@
 """The benchmarks run, on sizes that say nothing, and count memory right."""
 
 import re
+from pathlib import Path
 
-from benchmarks import dispatch, growing_batches, optimizer_step
+import cv2
+import jax
+import numpy as np
+import pytest
+
+from benchmarks import (
+    dispatch,
+    growing_batches,
+    input,
+    optimizer_step,
+    torch_input,
+    train_step,
+)
+from clipjax import data
 
 
 def test_optimizer_step_counts_the_state(capsys):
@@ -34,3 +48,133 @@ def test_growing_batches_measures_both_forms(capsys):
     printed = capsys.readouterr().out
     for count in (2, 4):
         assert re.search(rf"{count} x 8 +│ +[\d,]+/s +│ +[\d,]+/s +│ +\d+\.\d\d", printed)
+
+
+def test_train_step_has_the_networks_as_published():
+    # Conv k x k of c to d: k k c d + d, BatchNorm 2 d, PReLU 1.
+    # ResNet-18: torchvision's 11,689,512.
+    # FCN-32s: VGG-16's convolutions 14,714,688; fc6 49 * 512 * 4096 + 4096; fc7 4096^2 + 4096;
+    # the score 4096 * 21 + 21; the upsampling 64^2 * 21^2.
+    # SRResNet: 81 * 3 * 64 + 64 + 1; 16 blocks of 2 * (9 * 64^2 + 128) + 1; 9 * 64^2 + 128;
+    # 2 of 9 * 64 * 256 + 256 + 1; 81 * 64 * 3 + 3.
+    fcn = 14_714_688 + 102_764_544 + 16_781_312 + 86_037 + 1_806_336
+    blocks = 16 * (2 * (9 * 64**2 + 128) + 1) + 9 * 64**2 + 128
+    srresnet = 15_617 + blocks + 2 * 147_713 + 15_555
+    counted = []
+    for case in train_step.full_cases(jax.numpy.bfloat16):
+        assert case.model.dtype == jax.numpy.bfloat16
+        image = np.zeros((1, 64, 64, 3), np.float32)
+        shapes = jax.eval_shape(
+            lambda key, model=case.model, image=image: model.init(key, image, train=False),
+            jax.random.key(0),
+        )
+        leaves = jax.tree.leaves(shapes["params"])
+        assert all(leaf.dtype == np.float32 for leaf in leaves)
+        counted.append(sum(leaf.size for leaf in leaves))
+    assert counted == [11_689_512, fcn, srresnet]
+
+
+def test_train_step_takes_larger_batches_on_a_gpu():
+    full, on_gpu = (train_step.cases(True, gpu=gpu)[3:] for gpu in (False, True))
+    assert [len(case.batch["image"]) for case in full] == [8, 2, 4]
+    assert [len(case.batch["image"]) for case in on_gpu] == list(train_step.GPU_BATCHES)
+    assert [case.torch["image"][0] for case in on_gpu] == list(train_step.GPU_BATCHES)
+
+
+def test_train_step_compares_like_with_like():
+    (case,) = train_step.demo_cases()[:1]
+    answer = {"device": "cuda", "answers": [[5, 0.1]]}
+    train_step.check_same("gpu", [case], [5], answer)
+    with pytest.raises(ValueError, match="PyTorch ran on gpu, JAX on cpu"):
+        train_step.check_same("cpu", [case], [5], answer)
+    with pytest.raises(RuntimeError, match="digits 8x8: 6 parameters here, 5 in PyTorch"):
+        train_step.check_same("gpu", [case], [6], answer)
+
+
+def write_picture(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), pixels)
+
+
+def write_raw(task: str, root: Path) -> None:
+    """Write 32 pictures as users lay out their own; the same for training and evaluation."""
+    rng = np.random.default_rng(0)
+    ids = [f"p{number}" for number in range(32)]
+    for split in ("train", "val"):
+        for number, name in enumerate(ids):
+            pixels = rng.integers(0, 256, (100 + number, 120, 3), dtype=np.uint8)
+            if task == "classification":
+                write_picture(root / split / f"class{number % 3}" / f"{name}.jpg", pixels)
+            elif task == "super_resolution":
+                write_picture(root / split / f"{name}.png", pixels)
+            else:
+                write_picture(root / "JPEGImages" / f"{name}.jpg", pixels)
+                write_picture(root / "SegmentationClass" / f"{name}.png", pixels[..., 0] % 3)
+        if task == "segmentation":
+            listed = root / "ImageSets" / "Segmentation" / f"{split}.txt"
+            listed.parent.mkdir(parents=True, exist_ok=True)
+            listed.write_text("\n".join(ids))
+            (root / "classes.txt").write_text("a\nb\nc\n")
+
+
+FOLDERS = {
+    "classification": "image_folder/mini",
+    "segmentation": "segmentation_folder/mini",
+    "super_resolution": "super_resolution_folder/mini",
+    "small": "digits",
+}
+
+
+@pytest.mark.parametrize("task", FOLDERS)
+def test_input_gives_both_sides_the_same_work(task, tmp_path):
+    if task != "small":
+        write_raw(task, tmp_path / "raw")
+        data.prepare(FOLDERS[task], tmp_path / "data", raw_dir=tmp_path / "raw")
+    data_dir = None if task == "small" else tmp_path / "data"
+    case = input.make_case(task, FOLDERS[task], data_dir, records=1000)
+    ours = input.measure(case.pipeline(1, 0), seconds=0.0)
+    assert case.pipeline(2, 3).workers == 3
+    request = input.export(case, tmp_path / "exported")
+    size = request["batch_size"]
+    crop, larger = {
+        "classification": (224, None),
+        "segmentation": (320, None),
+        "super_resolution": (24, 96),
+        "small": (8, None),
+    }[task]
+    wanted = {"image": [size, crop, crop, 1 if task == "small" else 3], "mask": [size]}
+    if task in ("classification", "small"):
+        wanted["label"] = [size]
+    elif task == "segmentation":
+        wanted["label"] = [size, crop, crop]
+    else:
+        wanted["target"] = [size, larger, larger, 3]
+    assert ours["shapes"] == wanted
+    for library in ("pillow", "opencv"):
+        pictures = torch_input.Pictures({**request, "library": library})
+        assert len(pictures) == len(case.source)
+        items = [pictures[index] for index in range(size)]
+        theirs = {key: list(np.stack([i[key] for i in items]).shape) for key in items[0]}
+        input.check_shapes(case, ours, {"shapes": theirs})
+        pixels = np.stack([item["image"] for item in items])
+        assert pixels.dtype == np.uint8
+        assert len(np.unique(pixels)) > 10, "pictures, not padding"
+        if task == "segmentation":
+            assert set(np.unique([item["label"] for item in items])) == {0, 1, 2, 255}
+        if task == "super_resolution":
+            # The target's blocks average to the small picture, wherever both were cut and however
+            # they were turned: by 4 x 4, up to the filter's ringing.
+            blocks = np.stack([i["target"] for i in items]).reshape(size, 24, 4, 24, 4, 3)
+            means = blocks.mean(axis=(2, 4)).ravel()
+            assert np.corrcoef(means, pixels.ravel())[0, 1] > 0.8
+    with pytest.raises(RuntimeError, match=f"{task}: batches"):
+        input.check_shapes(case, ours, {"shapes": {**theirs, "image": [size, 1, 1, 3]}})
+
+
+def test_input_refuses_what_it_cannot_compare():
+    with pytest.raises(ValueError, match="did you mean 'digits'"):
+        input.make_case("small", "digitz", None, 100)
+    with pytest.raises(ValueError, match="have one size"):
+        input.make_case("classification", "digits", None, 100)
+    with pytest.raises(ValueError, match="100 training pictures, fewer than a batch of 128"):
+        input.make_case("small", "digits", None, 100)

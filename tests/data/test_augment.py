@@ -43,6 +43,21 @@ def test_flip_equals_the_written_out_one():
     assert 0 < (uniforms < 0.5).sum() < 40  # both cases occurred
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "bool", "float64"])
+@pytest.mark.parametrize("shape", [(6, 5, 4, 3), (6, 5, 4, 1), (6, 5, 4), (6, 1, 4, 2), (6, 3, 1)])
+def test_flip_moves_whole_pixels_of_any_kind(shape, dtype):
+    # Not contiguous, and read-only: as arrays that are kept in memory may be.
+    image = np.arange(2 * np.prod(shape)).reshape(*shape, 2)[..., 0].astype(dtype)[:, :, ::-1]
+    image.flags.writeable = False
+    uniforms = np.array([[0.1], [0.9], [0.2], [0.3], [0.8], [0.5]])
+    result = flip()({"image": image}, uniforms)["image"]
+    expected = one_by_one(
+        {"image": image}, uniforms, "image", lambda x, u: x[:, ::-1] if u[0] < 0.5 else x
+    )
+    assert result.dtype == image.dtype
+    np.testing.assert_array_equal(result, expected)
+
+
 def test_dihedral_gives_the_eight_symmetries():
     # u = (1/4 or 3/4, (2 k + 1) / 8) asks for flip or none and k quarter turns.
     rng = np.random.default_rng(1)
