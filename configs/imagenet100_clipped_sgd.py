@@ -3,7 +3,7 @@ r"""ImageNet-100, ResNet-18, clipped-SGD, with the thesis's numbers (configs/the
 python -m experiments.train --config configs/imagenet100_clipped_sgd.py \
     --workdir runs/imagenet100_clipped_sgd
 
-The thesis reports top-1 52.32 % (validation). Not run at full size here.
+The thesis reports top-1 52.32 %. Not run at full size here.
 --small: the same method for 100 steps on embedded data.
 """
 

@@ -3,7 +3,7 @@ r"""ImageNet-100, ResNet-18, clipped-SSTM, with the thesis's numbers (configs/th
 python -m experiments.train --config configs/imagenet100_clipped_sstm.py \
     --workdir runs/imagenet100_clipped_sstm
 
-The thesis reports top-1 47.2 % (validation). Not run at full size here.
+The thesis reports top-1 47.2 %. Not run at full size here.
 --small: the same method for 100 steps on embedded data.
 """
 

@@ -228,6 +228,24 @@ def test_examples_that_do_not_suit_the_network_are_refused(data_dir, trained, ot
         build.load_sources(run, data_dir)
 
 
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        ((8, 8, 3), "their pictures have 1 and 3 channels"),
+        ((9, 8, 1), r"their pictures are \(8, 8, 1\) and \(9, 8, 1\)"),
+        ((None, None, 1), r"their pictures are \(8, 8, 1\) and \(None, None, 1\)"),
+    ],
+)
+def test_pictures_of_another_shape_are_refused(monkeypatch, shape, message):
+    """A network of 8 x 8 pictures has seen nothing like larger ones."""
+    found = {"digits": load("digits", "train"), "mnist": load("digits", "test")}
+    found["mnist"] = dataclasses.replace(found["mnist"], name="mnist", image_shape=shape)
+    monkeypatch.setattr(build.datasets, "load", lambda name, split, data_dir: found[name])
+    run = make_run(evaluation_dataset="mnist", evaluation_split="test")
+    with pytest.raises(ValueError, match=f"cannot be evaluated on 'mnist': {message}"):
+        build.load_sources(run, None)
+
+
 def fake_weights(path):
     """The trunk's published shapes with small random numbers."""
     rng = np.random.default_rng(0)
