@@ -93,7 +93,7 @@ CLIPPINGS = {
 
 def optimizer(method: str, task: str, learning_rate: float) -> Optimizer:
     """Return a method with everything but the learning rate fixed."""
-    if method == "sgd":
+    if method.startswith("sgd"):
         return SGD(learning_rate, momentum=0.9)
     if method == "adam":
         return Adam(learning_rate)
@@ -107,8 +107,14 @@ def optimizer(method: str, task: str, learning_rate: float) -> Optimizer:
 LEARNING_RATES = {
     "classification": {"sgd": 0.1, "clipped_sgd": 0.1, "clipped_sstm": 1.0, "adam": 0.001},
     "segmentation": {"sgd": 0.0003, "clipped_sgd": 0.01, "clipped_sstm": 0.03, "adam": 0.0001},
-    "segmentation_from_scratch": {"clipped_sstm": 0.1, "adam": 0.0003},
-    "super_resolution": {"sgd": 0.01, "clipped_sgd": 3.0, "clipped_sstm": 3000.0, "adam": 0.0001},
+    "segmentation_from_scratch": {"clipped_sstm": 0.3, "adam": 0.0003},
+    "super_resolution": {
+        "sgd": 0.01,  # the sweep's best, but on other seeds it diverges: the next one beside
+        "sgd_0.003": 0.003,
+        "clipped_sgd": 3.0,
+        "clipped_sstm": 3000.0,
+        "adam": 0.0001,
+    },
 }
 LEARNING_RATES["super_resolution_photographs"] = LEARNING_RATES["super_resolution"]
 
