@@ -133,6 +133,10 @@ def _note_diverged(axes: Axes, groups: Mapping[str, Group]) -> None:
 
 
 def _log_scale(axes: Axes) -> None:
+    """Take a log scale, unless so little is shown that it would have hardly a labelled tick."""
+    low, high = axes.get_ylim()
+    if low > 0 and high < 3 * low:
+        return
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(style.decimal)
     low, high = axes.get_ylim()

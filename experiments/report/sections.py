@@ -33,7 +33,8 @@ def lead(grid: Grid, heavy: Tails | None) -> str:
         seeds = {run.seed for run in results.runs(grid)}
         diverged = sum(run.diverged for run in results.runs(grid))
         said.append(
-            f"{len(methods)} methods on {len(grid)} tasks with {len(seeds)} seeds: "
+            f"{len(methods)} methods on {len(grid)} tasks with {len(seeds)} "
+            f"{'seed' if len(seeds) == 1 else 'seeds'}: "
             f"{len(results.runs(grid))} runs, of which {diverged or 'none'} diverged."
         )
     if heavy is not None:
@@ -272,7 +273,10 @@ def provenance(grid: Grid, heavy: Tails | None) -> Section:
 
 def credits(grid: Grid) -> list[Section]:
     """Return whom the photographs are owed to, where a task used them."""
-    datasets = {run.summary["dataset"] for run in results.runs(grid)}
+    used = [run.summary for run in results.runs(grid)]
+    datasets = {
+        name for s in used for name in (s["dataset"], s["config"].get("evaluation_dataset"))
+    }
     if not datasets & {"digit_scenes", "photos_x4"}:
         return []
     lines = tuple(photographs.credits().splitlines())

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from clipjax.data.builders import photographs
 from clipjax.data.builders.voc2012_segmentation import CLASSES
 from experiments import report
 from experiments.report import (
@@ -18,6 +19,7 @@ from experiments.report import (
     results,
     samples,
     scores,
+    sections,
     style,
     write,
 )
@@ -49,6 +51,29 @@ def rows(table):
 def drawn(monkeypatch):
     """Leave figures as they are, to be looked into."""
     monkeypatch.setattr(style, "png", lambda figure: figure)
+
+
+def test_whoever_shows_the_photographs_credits_them(tmp_path):
+    """Also where a network was only evaluated on them."""
+
+    assert not sections.credits(grid_of(tmp_path, "classification"))
+
+    def evaluated(summary):
+        summary["config"]["evaluation_dataset"] = "photos_x4"
+
+    (credits,) = sections.credits(change(tmp_path, evaluated))
+    assert credits.title == "Photographs"
+    assert credits.parts[0].lines == tuple(photographs.credits().splitlines())
+
+
+@pytest.mark.parametrize(("highest", "scale"), [(2.0, "linear"), (20.0, "log")])
+def test_a_log_axis_is_taken_where_it_has_labelled_ticks(highest, scale):
+    from matplotlib.figure import Figure
+
+    axes = Figure().subplots()
+    axes.plot([0, 1], [1.0, highest])
+    curves._log_scale(axes)
+    assert axes.get_yscale() == scale
 
 
 # -- Single classes -------------------------------------------------------------------------------
