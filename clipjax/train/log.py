@@ -36,7 +36,7 @@ class MetricsFile:
     """metrics.jsonl of a run: one JSON object a line, flushed at once.
 
     Opening it for step n drops the rows of later steps, which a killed run wrote after its last
-    checkpoint: they are about to be made again.
+    checkpoint: they are about to be made again. `splits` are those that step n has rows of.
 
     Args:
         path: the file.
@@ -57,8 +57,10 @@ class MetricsFile:
 
     def __init__(self, path: Path, step: int, *, write: bool = True):
         self._file = None
+        self.splits: set[str] = set()
         if write:
             kept = [row for row in read_jsonl(path) if row["step"] <= step]
+            self.splits = {row["split"] for row in kept if row["step"] == step and "split" in row}
             temporary = path.with_suffix(".tmp")
             temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
             os.replace(temporary, path)

@@ -212,10 +212,36 @@ def train(
     recorder = _Recorder(program, plan, data.batch_size, start)
     evaluated: tuple[int, dict[str, float]] = (-1, {})
     point, stopped, probe_times = None, False, []
+
+    def measure(now: int, evaluates: bool, probes: bool) -> None:
+        """Write the rows of a state beside those of its training."""
+        nonlocal point, evaluated
+        examples = plan.consumed(now) * data.batch_size
+        if evaluates:
+            point = evaluation_point(program, state, data, plan.calibration_batches)
+            evaluated = now, evaluate(program, *point, data)
+            rows.append(_evaluation_row(evaluated, examples))
+        if probe is not None and probes:
+            row = probe.row(state, now, examples)
+            probe_times.append(row["seconds"])
+            rows.append(row)
+
+    def due(now: int) -> tuple[bool, bool]:
+        """Return whether an evaluation and a measurement by the probe are due."""
+        probes = probe is not None and plan.due(probe.every, now)
+        return plan.due(plan.evaluate_every, now) or now == plan.steps, probes
+
     with (
         MetricsFile(workdir / "metrics.jsonl", start, write=jax.process_index() == 0) as rows,
         ProgressLine(name, plan.steps, start) as progress,
     ):
+        if 0 < start < plan.steps:
+            # Stopped here, the run left out what was due, to end at once.
+            found = ["evaluation" in rows.splits, probe is not None and probe.split in rows.splits]
+            left_out = [
+                is_due and not is_there for is_due, is_there in zip(due(start), found, strict=True)
+            ]
+            measure(start, *meshes.told_by_first(left_out))
         compile_time, now = 0.0, start
         for now in range(start + 1, plan.steps + 1):
             asked = time.monotonic()
@@ -225,17 +251,9 @@ def train(
             recorder.add(now, metrics, waited, rows, progress, saved)
             last = now == plan.steps
             stopped = meshes.stop_agreed(should_stop(), now) and not last
-            evaluates = plan.due(plan.evaluate_every, now) or last
-            if evaluates and not stopped:
+            if any(due(now)) and not stopped:
                 recorder.flush(rows, progress, saved)
-                point = evaluation_point(program, state, data, plan.calibration_batches)
-                evaluated = now, evaluate(program, *point, data)
-                rows.append(_evaluation_row(evaluated, plan.consumed(now) * data.batch_size))
-            if probe is not None and plan.due(probe.every, now) and not stopped:
-                recorder.flush(rows, progress, saved)
-                row = probe.row(state, now, plan.consumed(now) * data.batch_size)
-                probe_times.append(row["seconds"])
-                rows.append(row)
+                measure(now, *due(now))
             if plan.due(plan.checkpoint_every, now) or last or stopped:
                 recorder.flush(rows, progress, saved)
                 checkpoints.save(state)

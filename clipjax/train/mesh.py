@@ -135,6 +135,15 @@ def stop_agreed(stop: bool, step: int) -> bool:
     return bool(multihost_utils.reached_preemption_sync_point(step))
 
 
+def told_by_first(flags: Sequence[bool]) -> list[bool]:
+    """Return the first host's flags on all hosts; only it reads and writes a run's rows."""
+    if jax.process_count() == 1:
+        return list(flags)
+    from jax.experimental import multihost_utils
+
+    return multihost_utils.broadcast_one_to_all(np.array(flags, np.int32)).astype(bool).tolist()
+
+
 def describe() -> str:
     """Return the devices in words, such as '2 x cpu' or '8 x TPU v5e on 2 hosts'."""
     kinds, counts = np.unique([d.device_kind for d in jax.devices()], return_counts=True)

@@ -94,6 +94,8 @@ config = dataclasses.replace(config, model=MLP())
 def test_two_hosts_train_as_one(tmp_path, env):
     """Two processes on loopback: the losses of one process, to rtol 1e-5, over all 40 steps.
 
+    They stop at half-way and go on, and make up for an evaluation that was left out there.
+
     With a network without BatchNorm. The rounding of sums in another order decides on which side
     of its kink some ReLU falls; BatchNorm in a narrow ResNet makes of one such event, within a few
     steps, another run (seen between 1 and 2 devices at steps 6, 17 and 28 of three settings; until
@@ -103,30 +105,40 @@ def test_two_hosts_train_as_one(tmp_path, env):
     arguments = (*SMOKE, "--config", tmp_path / "smooth.py")
     two, one = tmp_path / "two", tmp_path / "one"
     cli.run("train", *arguments, "--workdir", one, env=env)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = [
-        cli.start(
-            *("train", *arguments, "--workdir", two),
-            env=env
-            | {
-                "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
-                "JAX_NUM_PROCESSES": "2",
-                "JAX_PROCESS_ID": str(index),
-                "CLIPJAX_HEARTBEAT_SECONDS": "10",
-            },
-        )
-        for index in range(2)
-    ]
-    outputs = [process.communicate(timeout=280) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], outputs
+
+    def on_two_hosts(*flags):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        processes = [
+            cli.start(
+                *("train", *arguments, *flags, "--workdir", two),
+                env=env
+                | {
+                    "JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{port}",
+                    "JAX_NUM_PROCESSES": "2",
+                    "JAX_PROCESS_ID": str(index),
+                    "CLIPJAX_HEARTBEAT_SECONDS": "10",
+                },
+            )
+            for index in range(2)
+        ]
+        outputs = [process.communicate(timeout=280) for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], outputs
+
+    on_two_hosts("--duration.steps", 20)
+    # As if SIGTERM had come at that step: only the first host knows that a row is missing.
+    path = two / "metrics.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    assert '"evaluation"' in lines[-1]
+    path.write_text("".join(lines[:-1]))
+    on_two_hosts()
     assert cli.summary(one)["device"] == "1 x cpu"
     assert cli.summary(two)["device"] == "2 x cpu on 2 hosts"
     rows = [read_jsonl(folder / "metrics.jsonl") for folder in (one, two)]
     assert len(rows[0]) == 10
     for expected, row in zip(*rows, strict=True):
-        assert row["step"] == expected["step"]
+        assert (row["split"], row["step"]) == (expected["split"], expected["step"])
         np.testing.assert_allclose(row["loss"], expected["loss"], rtol=1e-5)
 
 

@@ -83,14 +83,20 @@ def test_evaluation_leaves_training_untouched(tmp_path, prog):
     chex.assert_trees_all_equal(often.state, never.state)
 
 
-@pytest.mark.parametrize("stop_after", [1, 4, 6, 11])
+@pytest.mark.parametrize("stop_after", [1, 4, 5, 6, 11])
 def test_stopped_and_resumed_is_bit_equal(tmp_path, prog, stop_after):
-    whole = go(tmp_path / "whole", prog)
+    """Also where an evaluation (5) or the probe (6) is due at the step that was the last one."""
+    whole = go(tmp_path / "whole", prog, probe=noted({}))
     asked = iter(range(1, 100))
-    stopped = go(tmp_path / "parts", prog, should_stop=lambda: next(asked) >= stop_after)
+    stopped = go(
+        tmp_path / "parts",
+        prog,
+        probe=noted({}),
+        should_stop=lambda: next(asked) >= stop_after,
+    )
     assert stopped.stopped
     assert int(stopped.state.step) == stop_after
-    resumed = go(tmp_path / "parts", prog)
+    resumed = go(tmp_path / "parts", prog, probe=noted({}))
     assert resumed.start == stop_after
     assert digest(resumed.state) == digest(whole.state)
     rows = [steady(read_jsonl(tmp_path / name / "metrics.jsonl")) for name in ("whole", "parts")]
