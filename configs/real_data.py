@@ -1,4 +1,4 @@
-"""Four methods on real pictures, in two hours on two CPU cores: not the embedded ones.
+"""Four methods on real pictures, an hour on two CPU cores: not the embedded ones.
 
     python -m experiments.prepare --dataset cifar100
     python -m experiments.prepare --dataset segmentation_folder/camvid --raw-dir CAMVID
@@ -8,7 +8,7 @@
 A hundred classes (CIFAR-100, here 80 pictures of each), street scenes (CamVid in PASCAL VOC's
 layout, 92 pictures, FCN-32s on VGG-16's ImageNet weights in weights/vgg16.npz) and photographs
 enlarged by four (trained on BSDS500, evaluated on Set5: PICTURES/train/HR, PICTURES/test/HR and
-LR). Networks and lengths are what a CPU can do; results/real_data.txt has the scores.
+LR). Networks and lengths are what a CPU can do; results/real_data.md has the scores.
 
 Learning rates: the best of three for each task and method on another seed, the same budget for
 all (configs/real_data_sweep.py). Momentum 0.9, L = 10, constant rates, clippings as below.
