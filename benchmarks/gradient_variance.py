@@ -8,7 +8,6 @@ A micro-step is the gradient of one micro-batch and the call of
 several repeats.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 import clipjax
+from benchmarks.timing import seconds
 from clipjax import models
 
 EVERY = 4
@@ -57,18 +57,6 @@ def outer_step(
         jax.block_until_ready(carry)
 
     return run, size
-
-
-def seconds(runs: list[Callable[[], None]], repeats: int) -> list[float]:
-    """Return the fastest of several alternating repeats of each."""
-    best = [float("inf")] * len(runs)
-    for repeat in range(repeats + 1):
-        for index, run in enumerate(runs):
-            start = time.perf_counter()
-            run()
-            if repeat:  # the first one compiles
-                best[index] = min(best[index], time.perf_counter() - start)
-    return best
 
 
 def main() -> None:

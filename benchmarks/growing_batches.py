@@ -8,7 +8,6 @@ default: compiled once, and the variance C² comes with it) or as one batch of k
 updated parameters, as in the training loop; alternating, the fastest of several repeats.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +18,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.timing import seconds
 from clipjax import models, tasks
 from clipjax.train import mesh as meshes
 from clipjax.train.step import Program, controls, step
@@ -68,18 +68,6 @@ def stepper(name: str, micro_batch: int, parts: int, whole: bool) -> Callable[[]
         jax.block_until_ready((state, metrics))
 
     return run
-
-
-def seconds(runs: list[Callable[[], None]], repeats: int) -> list[float]:
-    """Return the fastest of several alternating repeats of each."""
-    best = [float("inf")] * len(runs)
-    for repeat in range(repeats + 1):
-        for index, run in enumerate(runs):
-            start = time.perf_counter()
-            run()
-            if repeat:  # the first one compiles
-                best[index] = min(best[index], time.perf_counter() - start)
-    return best
 
 
 def main(

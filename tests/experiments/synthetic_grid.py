@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from experiments.report import results, write
+
 TASKS = {
     # folder: (dataset, kind, primary metric, its value, its baseline, examples per step, steps)
     "classification": (
@@ -165,3 +167,23 @@ def samples(kind: str, rng, count: int = 3) -> dict[str, np.ndarray]:
     prediction = (mix * target + (1 - mix) * blurred).astype(np.uint8)
     lr = target[:, ::4, ::4]
     return {"lr": lr, "bicubic": blurred, "prediction": prediction, "target": target}
+
+
+def grid_of(workdir, *tasks, methods=tuple(METHODS), seeds=(0, 1, 2)):
+    """Write a grid and read it as the report does."""
+    write_grid(workdir, tasks=tasks, methods=methods, seeds=seeds)
+    return results.read_grid(workdir, write.ORDER)
+
+
+def change(workdir, edit, pattern="*/*/*"):
+    """Apply `edit` to the summaries of a grid; return the grid."""
+    for path in workdir.glob(f"{pattern}/summary.json"):
+        summary = json.loads(path.read_text())
+        edit(summary)
+        path.write_text(json.dumps(summary))
+    return results.read_grid(workdir, write.ORDER)
+
+
+def rows(table):
+    """Return the cells of a table's rows by the text of the first."""
+    return {row[0].text: row[1:] for row in table.rows}

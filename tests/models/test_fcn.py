@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from clipjax.models import FCN32s, VGG16Features
-from clipjax.models.fcn import conv_transpose, max_pool_2x2
+from clipjax.models.fcn import conv_transpose
 from clipjax.models.initializers import bilinear
 from tests.models.reference import convolve, num_params, pool, randomized, shapes
 
@@ -119,14 +119,6 @@ def test_the_upsampling_starts_bilinear_and_the_score_at_zero():
     np.testing.assert_array_equal(upscore, bilinear(jax.random.key(0), (4, 4, 3, 3)))
     image = jax.random.normal(jax.random.key(1), (1, 4, 4, 3))
     assert not np.any(model.apply(variables, image, train=False))
-
-
-@pytest.mark.parametrize("size", [(4, 6), (5, 3), (1, 1)])
-def test_max_pool_rounds_up(size):
-    x = np.random.default_rng(0).normal(size=(2, *size, 3)) - 5  # all negative: no zero padding
-    odd = ((0, size[0] % 2), (0, size[1] % 2), (0, 0))
-    expected = [pool(np.pad(image, odd, constant_values=-np.inf), 2, 2, 0) for image in x]
-    np.testing.assert_array_equal(max_pool_2x2(jnp.float32(x)), np.float32(expected))
 
 
 def test_dropout_in_training_only():

@@ -1,15 +1,11 @@
 """ResNet-18: its size, its geometry against a written-out network, dtypes, refusals."""
 
-from typing import Any
-
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from clipjax.models import ResNet18
-from clipjax.models.resnet import max_pool_3x3
 from tests.models.reference import batch_norm, convolve, num_params, pool, randomized, shapes
 
 
@@ -63,21 +59,6 @@ def test_equals_the_written_out_network(stem):
 
     outputs = jax.jit(lambda v, x: model.apply(v, x, train=False))(variables, jnp.float32(x))
     np.testing.assert_allclose(outputs[0], expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("size", [(8, 6), (7, 9), (1, 2)])
-def test_max_pool_is_flaxs_with_its_gradient(size):
-    x = jax.random.normal(jax.random.key(0), (2, *size, 3)) - 5  # all negative: no zero padding
-
-    def flaxs(x):
-        padding: Any = ((1, 1), (1, 1))
-        return nn.max_pool(x, (3, 3), strides=(2, 2), padding=padding)
-
-    np.testing.assert_array_equal(max_pool_3x3(x), flaxs(x))
-    # No two pixels are equal, so the gradient goes where the maximum was; a pixel may be the
-    # maximum of four neighbourhoods, summed in any order.
-    gradients = [jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x))))(x) for f in (max_pool_3x3, flaxs)]
-    np.testing.assert_allclose(*gradients, rtol=1e-6, atol=1e-7)
 
 
 def test_starts_as_torchvision_does():

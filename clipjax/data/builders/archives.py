@@ -121,6 +121,7 @@ class Members:
             self._entries = {i.filename: i for i in packed.infolist() if not i.is_dir()}
             self._open = packed.open
             return
+        # Open until `close`, as members are read from it all the while.
         tar = tarfile.open(self.path if file is None else None, fileobj=file)  # noqa: SIM115
         self._close = tar.close
 
