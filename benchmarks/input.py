@@ -34,7 +34,7 @@ from rich.table import Table
 from benchmarks import train_step
 from clipjax import data
 from configs import thesis
-from experiments import build, config, inputs
+from experiments.setup import build, config, config_files, inputs
 
 ROOT = Path(__file__).parent.parent
 
@@ -269,7 +269,7 @@ def input_wait(case: Case, data_dir: Path | None, steps: int) -> tuple[float, fl
     )
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "run.py")
-        written = json.dumps(config.to_json(run))
+        written = json.dumps(config_files.to_json(run))
         file.write_text(
             "import json\n\nfrom experiments.config import from_json\n\n"
             f"config = from_json(json.loads({written!r}))\n"

@@ -32,7 +32,7 @@ import clipjax
 from clipjax import models, tasks
 from clipjax.train import mesh as meshes
 from clipjax.train.step import Program, controls, step
-from experiments.build import IMAGENET_MOMENTS
+from experiments.setup.build import IMAGENET_MOMENTS
 
 ROOT = Path(__file__).parent.parent
 

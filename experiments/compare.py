@@ -19,18 +19,11 @@ from rich.console import Console
 from rich.table import Table
 
 from clipjax.train.loop import NonFiniteLoss
-from experiments import config as configs
-from experiments.train import (
-    EXIT_STOPPED,
-    Command,
-    Workbench,
-    explain,
-    finished,
-    parse,
-    run_one,
-    start_jax,
-    stop_on_sigterm,
-)
+from experiments.setup import config as configs
+from experiments.setup import config_files
+from experiments.setup.cli import EXIT_STOPPED, Command, explain, parse, start_jax, stop_on_sigterm
+from experiments.setup.runs import finished, run_one
+from experiments.setup.workbench import Workbench
 
 PRIMARY = {"classification": "top1", "segmentation": "mean_iou", "super_resolution": "psnr"}
 """The metric each task is judged by; larger is better for all."""
@@ -138,7 +131,7 @@ class CompareCommand(Command):
 
 def load_grid(path: Path, *, small: bool = False) -> configs.Grid:
     """Return the grid of a config file; ValueError where it yields one run."""
-    grid = configs.load(path, small=small)
+    grid = config_files.load(path, small=small)
     if not isinstance(grid, configs.Grid):
         raise ValueError(f"{path} is one run; run it with python -m experiments.train")
     return grid

@@ -14,15 +14,8 @@ from rich.console import Console
 
 from experiments import high_probability, report
 from experiments.compare import load_grid, run_grid
-from experiments.train import (
-    EXIT_STOPPED,
-    Command,
-    Workbench,
-    explain,
-    parse,
-    start_jax,
-    stop_on_sigterm,
-)
+from experiments.setup.cli import EXIT_STOPPED, Command, explain, parse, start_jax, stop_on_sigterm
+from experiments.setup.workbench import Workbench
 
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.py"
 

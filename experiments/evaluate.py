@@ -21,9 +21,11 @@ from clipjax.train.checkpoint import Checkpoints, Position
 from clipjax.train.log import scalars, write_json
 from clipjax.train.loop import evaluate, evaluation_point
 from clipjax.train.state import TrainState
-from experiments import build, samples
-from experiments import config as configs
-from experiments.train import Command, Workbench, explain, finished, parse, start_jax
+from experiments.setup import build, config_files, samples
+from experiments.setup import config as configs
+from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.runs import finished
+from experiments.setup.workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def restore(workdir: Path, bench: Workbench) -> tuple[configs.Run, TrainState]:
     Raises:
         FileNotFoundError: the workdir holds no run, or the run has no checkpoint yet.
     """
-    run = configs.read(workdir / "config.json")
+    run = config_files.read(workdir / "config.json")
     program = bench.program(run)
     data = build.make_data(run, bench.sources(run), bench.mesh)
     example = meshes.place(next(data.calibration(1, **meshes.process())), bench.mesh)

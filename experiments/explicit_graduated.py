@@ -32,8 +32,10 @@ import clipjax
 from clipjax import problems
 from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
-from experiments import config as configs
-from experiments.train import Command, explain, git_commit, parse, start_jax, versions
+from experiments.setup import config as configs
+from experiments.setup import config_files
+from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.provenance import git_commit, versions
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         "unsolved": unsolved(results),
         "reference": _reference(config),
         "wall_time": time.monotonic() - began,
-        "config": configs.to_json(config),
+        "config": config_files.to_json(config),
         "device": meshes.describe(),
         "versions": versions(),
         "git_commit": git_commit(),
@@ -290,7 +292,7 @@ def _summarise(gaps: np.ndarray, config: Config) -> dict[str, Any]:
 def _reference(config: Config) -> dict[str, dict[str, float | str]]:
     """Return the reference numbers, if they are for this configuration, whatever its seeds."""
     free = ("functions", "seeds", "seed", "solved")
-    if any(name not in free for name in configs.differences(config, Config())):
+    if any(name not in free for name in config_files.differences(config, Config())):
         return {}
     methods = ("nice", "geometric", "descent")
     return {

@@ -24,11 +24,13 @@ from jax.tree_util import Partial
 from clipjax import analysis
 from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
-from experiments import build
 from experiments.evaluate import restore
 from experiments.high_probability.chunks import write_npz
-from experiments.noise_probe import example_loss, numbers, training_examples
-from experiments.train import Command, Workbench, explain, git_commit, parse, start_jax, versions
+from experiments.setup import build
+from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.noise_probe import example_loss, numbers, training_examples
+from experiments.setup.provenance import git_commit, versions
+from experiments.setup.workbench import Workbench
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from clipjax import data
-from experiments.train import explain
+from experiments.setup.cli import explain
 
 SHOWN = 10
 """Left-out examples that are printed; skipped.txt has all."""

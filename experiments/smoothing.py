@@ -29,11 +29,13 @@ from rich.table import Table
 import clipjax
 from clipjax import analysis, problems
 from clipjax.train.log import write_json
-from experiments import config as configs
 from experiments.high_probability import readable
 from experiments.report import smoothing as figures
 from experiments.report.style import style
-from experiments.train import Command, explain, git_commit, parse, start_jax, versions
+from experiments.setup import config as configs
+from experiments.setup import config_files
+from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.provenance import git_commit, versions
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         "labels": {name: SETTINGS[name].label for name in config.functions},
         "laws": {name: SETTINGS[name].laws for name in config.functions},
         "results": {name: _summarise(arrays, config) for name, arrays in found.items()},
-        "config": configs.to_json(config),
+        "config": config_files.to_json(config),
         "versions": versions(),
         "git_commit": git_commit(),
     }

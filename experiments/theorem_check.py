@@ -30,11 +30,12 @@ from clipjax import problems, theory
 from clipjax.analysis import quantiles
 from clipjax.train import mesh as meshes
 from clipjax.train.log import ProgressLine, write_json
-from experiments import config as configs
 from experiments.high_probability import Method, replica_keys, simulate
 from experiments.report.page import Cell, Page, Section, Table, to_markdown
 from experiments.report.write import write_page
-from experiments.train import Command, explain, git_commit, parse, start_jax, versions
+from experiments.setup import config as configs
+from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.provenance import git_commit, versions
 
 
 @dataclass(frozen=True)

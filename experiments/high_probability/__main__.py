@@ -12,10 +12,10 @@ import jax
 import tyro
 from rich.console import Console
 
-from experiments import config as configs
 from experiments.high_probability.config import Config
 from experiments.high_probability.run import run, tables
-from experiments.train import EXIT_STOPPED, Command, explain, parse, start_jax, stop_on_sigterm
+from experiments.setup import config as configs
+from experiments.setup.cli import EXIT_STOPPED, Command, explain, parse, start_jax, stop_on_sigterm
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,6 @@ from jax.sharding import Mesh
 from clipjax import problems
 from clipjax.train import mesh as meshes
 from clipjax.train.log import ProgressLine, write_json
-from experiments import config as configs
 from experiments.high_probability.config import Config, first_point
 from experiments.high_probability.simulate import (
     Method,
@@ -31,6 +30,7 @@ from experiments.high_probability.simulate import (
     replica_keys,
     simulate,
 )
+from experiments.setup import config_files
 
 MIB = 2**20
 
@@ -119,7 +119,7 @@ class Chunks:
         else:
             self._size = chunk_size(config, per_replica, mesh.size)
             if jax.process_index() == 0:
-                plan = {"config": configs.to_json(config), "chunk": self._size}
+                plan = {"config": config_files.to_json(config), "chunk": self._size}
                 write_json(path, plan | {"devices": mesh.size})
 
     def _planned(self, path: Path) -> int:
@@ -128,7 +128,7 @@ class Chunks:
             size, old = int(plan["chunk"]), plan["config"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{path} is damaged ({error}); delete {path.parent}") from error
-        new = configs.to_json(self._config)
+        new = config_files.to_json(self._config)
         found = [k for k in {**old, **new} if old.get(k) != new.get(k)]
         if found:
             listed = "; ".join(f"{k} was {old.get(k)!r}, is {new.get(k)!r}" for k in found)

@@ -16,9 +16,9 @@ import optax
 import clipjax
 from clipjax import problems
 from clipjax.data import read_libsvm
-from experiments.high_probability.expressions import evaluate
 from experiments.high_probability.simulate import Method, evaluation_point
 from experiments.high_probability.synthetic import holder_regression
+from experiments.setup.expressions import evaluate
 
 _POSITIVE = (
     "df",

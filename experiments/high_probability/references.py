@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from experiments import config as configs
 from experiments.high_probability.config import Config
+from experiments.setup import config as configs
+from experiments.setup import config_files
 
 
 @dataclass(frozen=True)
@@ -146,5 +147,5 @@ def is_default_setting(config: Config) -> bool:
     """Return whether the default's reference numbers are for this configuration, any seed."""
     free = ("start", "noises", "methods", "replicas", "seed", "records", "spacing", "confidence")
     free += ("memory", "chunk", "precision")
-    found = configs.differences(config, Config())
+    found = config_files.differences(config, Config())
     return all(name in free or name.startswith("sstm_") for name in found)

@@ -13,7 +13,6 @@ from rich.table import Table
 from clipjax.analysis import Quantiles, quantiles
 from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
-from experiments import config as configs
 from experiments.high_probability.chunks import Chunks, bytes_per_replica, write_npz
 from experiments.high_probability.config import (
     Config,
@@ -25,7 +24,8 @@ from experiments.high_probability.config import (
 )
 from experiments.high_probability.references import reference_of
 from experiments.high_probability.simulate import record_times
-from experiments.train import git_commit, versions
+from experiments.setup import config_files
+from experiments.setup.provenance import git_commit, versions
 
 
 def run(
@@ -102,7 +102,7 @@ def run(
         "bytes_per_replica": per_replica,
         "wall_time": time.monotonic() - began,
         **clock,
-        "config": configs.to_json(config),
+        "config": config_files.to_json(config),
         "device": meshes.describe(),
         "versions": versions(),
         "git_commit": git_commit(),
@@ -127,7 +127,7 @@ def _finished(workdir: Path, config: Config) -> dict[str, Any] | None:
     if not path.exists():
         return None
     summary = read_summary(path, ("config", "results"))
-    old, new = summary["config"], configs.to_json(config)
+    old, new = summary["config"], config_files.to_json(config)
     changed = [f"{k} was {old.get(k)!r}, is {new[k]!r}" for k in new if old.get(k) != new[k]]
     if changed:
         raise ValueError(

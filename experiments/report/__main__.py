@@ -3,7 +3,7 @@
 import sys
 
 from experiments.report.write import main
-from experiments.train import explain
+from experiments.setup.cli import explain
 
 if __name__ == "__main__":
     sys.exit(explain(main))

@@ -17,11 +17,11 @@ from typing import cast
 import numpy as np
 
 import clipjax
-from experiments import build
-from experiments import config as configs
 from experiments.report.page import Cell, Table, Text
 from experiments.report.results import METRICS, Grid, Group, Metric, RunResult
 from experiments.report.style import look
+from experiments.setup import build, config_files
+from experiments.setup import config as configs
 
 VARIANCE = "gradient_variance"
 """The entry of metrics.jsonl that holds C²; runs without micro-batches have none."""
@@ -81,7 +81,7 @@ def noise(run: RunResult, parts: int = 1) -> Noise:
 
     A stretch in which nothing was logged is NaN.
     """
-    config = cast(configs.Run, configs.from_json(run.summary["config"]))
+    config = cast(configs.Run, config_files.from_json(run.summary["config"]))
     plan = build.stage_plan(config, run.summary["num_train"])
     ends = np.array(plan.example_ends)
     examples, variance = run.curve("train", VARIANCE)

@@ -5,12 +5,13 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from experiments import config as configs
 from experiments.report import results
 from experiments.report.page import Cell, Part, Section, Table, Text
 from experiments.report.reference import REFERENCES, SOURCES, THESIS, Reference
 from experiments.report.results import METRICS, Grid, Group
 from experiments.report.style import look
+from experiments.setup import config as configs
+from experiments.setup import config_files
 
 
 def own_data(grid: Grid) -> bool:
@@ -166,7 +167,7 @@ def network(group: Group) -> str:
 
 def _changes(model: Mapping[str, Any]) -> list[str]:
     """Return the fields that are not their defaults, which are the published networks."""
-    standard = configs.to_json(getattr(configs, model["type"])())
+    standard = config_files.to_json(getattr(configs, model["type"])())
     return [
         f"{name.replace('_', ' ')} {value}"
         for name, value in model.items()

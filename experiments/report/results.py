@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from clipjax.train.log import read_jsonl
-from experiments import samples
+from experiments.setup import samples
 
 HIGH_PROBABILITY = "high_probability"
 """The folder of the heavy-tail experiment, which is no run."""

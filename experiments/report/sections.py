@@ -11,7 +11,7 @@ from experiments.report import curves, graduated, graduated_curves, results, sam
 from experiments.report.page import Bullets, Cell, Part, Picture, Section, Table, Text
 from experiments.report.results import Grid, Group
 from experiments.report.style import look
-from experiments.samples import SIDE
+from experiments.setup.samples import SIDE
 
 Tails: TypeAlias = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]
 """summary.json and curves.npz of the heavy-tail experiment."""

@@ -21,7 +21,7 @@ from experiments.report import (
 from experiments.report.results import Grid
 from experiments.report.sections import Tails
 from experiments.report.style import style
-from experiments.train import Command, parse
+from experiments.setup.cli import Command, parse
 
 ORDER = (
     *("classification", "segmentation", "super_resolution"),

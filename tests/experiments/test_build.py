@@ -14,8 +14,8 @@ import clipjax
 from clipjax.data import load
 from clipjax.train import mesh as meshes
 from clipjax.train.loop import Stage
-from experiments import build
-from experiments import config as configs
+from experiments.setup import build
+from experiments.setup import config as configs
 from tests.experiments.test_config import make_run
 
 

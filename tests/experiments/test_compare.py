@@ -7,8 +7,8 @@ import shutil
 import pytest
 
 from experiments import compare
-from experiments import config as configs
-from experiments.train import Workbench
+from experiments.setup import config as configs
+from experiments.setup.workbench import Workbench
 
 RUN = configs.Run(
     task="classification",

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from experiments import build
-from experiments import config as configs
+from experiments.setup import build, config_files
+from experiments.setup import config as configs
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -51,11 +51,11 @@ def test_model_fields_are_module_attributes_with_the_same_defaults(kind):
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/[!_]*.py")), ids=lambda p: p.stem)
 def test_each_config_loads_and_its_models_build(path):
     """Shapes only: nothing is computed, so full-size networks cost nothing here."""
-    config = configs.load(path)
+    config = config_files.load(path)
     runs = list(config.runs.values()) if isinstance(config, configs.Grid) else [config]
     seen = set()
     for run in runs:
-        assert configs.from_json(configs.to_json(run)) == run
+        assert config_files.from_json(config_files.to_json(run)) == run
         if (run.task, run.model) in seen:
             continue
         seen.add((run.task, run.model))
@@ -72,7 +72,7 @@ def test_json_keeps_types_and_values():
         optimizer=configs.ClippedSSTM(0.1, 10.0, None, step_offset=1),
         evaluate_every=configs.Duration(examples=100),
     )
-    assert configs.from_json(configs.to_json(run)) == run
+    assert config_files.from_json(config_files.to_json(run)) == run
 
 
 @pytest.mark.parametrize(
@@ -108,9 +108,9 @@ def test_json_keeps_types_and_values():
         (lambda: configs.Grid({}), "at least one run"),
         (lambda: configs.Grid({"x": make_run()}), "expected 'task/method'"),
         (lambda: configs.Grid({"a/b": make_run()}, seeds=(1, 1)), "distinct"),
-        (lambda: configs.from_json({"type": "SDG"}), "did you mean 'SGD'"),
+        (lambda: config_files.from_json({"type": "SDG"}), "did you mean 'SGD'"),
         (
-            lambda: configs.from_json({"type": "SGD", "learning_rat": 1.0}),
+            lambda: config_files.from_json({"type": "SGD", "learning_rat": 1.0}),
             "SGD has no field 'learning_rat'; did you mean 'learning_rate'",
         ),
     ],
@@ -142,20 +142,22 @@ def test_bad_config_files(tmp_path, text, message):
     path = tmp_path / "bad.py"
     path.write_text(text)
     with pytest.raises(ValueError, match=message):
-        configs.load(path)
+        config_files.load(path)
 
 
 def test_a_missing_config_file_names_the_nearest():
     with pytest.raises(FileNotFoundError, match=r"did you mean '.*smoke.py'"):
-        configs.load(ROOT / "configs" / "smok.py")
+        config_files.load(ROOT / "configs" / "smok.py")
 
 
 def test_differences_name_nested_fields():
     old = make_run(optimizer=configs.SGD(0.1))
     new = make_run(optimizer=configs.SGD(0.2), batch_size=32)
-    assert configs.differences(old, new) == {
+    assert config_files.differences(old, new) == {
         "optimizer.learning_rate": (0.1, 0.2),
         "batch_size": (64, 32),
     }
     other = make_run(optimizer=configs.Adam(0.1))
-    assert configs.differences(old, other) == {"optimizer": (configs.SGD(0.1), configs.Adam(0.1))}
+    assert config_files.differences(old, other) == {
+        "optimizer": (configs.SGD(0.1), configs.Adam(0.1))
+    }

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from clipjax.train import mesh as meshes
-from experiments import config as configs
 from experiments.evaluate import evaluate_run
-from experiments.train import Workbench, run_one
+from experiments.setup import config as configs
+from experiments.setup.runs import run_one
+from experiments.setup.workbench import Workbench
 from tests.experiments.test_config import make_run
 
 

@@ -12,10 +12,12 @@ from clipjax.data.views import View
 from clipjax.models.pretrained import TRUNK
 from clipjax.train import mesh as meshes
 from configs import thesis
-from experiments import build, inputs, samples
-from experiments import config as configs
 from experiments.evaluate import evaluate_run
-from experiments.train import Workbench, parse_train, run_one
+from experiments.setup import build, config_files, inputs, samples
+from experiments.setup import config as configs
+from experiments.setup.runs import run_one
+from experiments.setup.workbench import Workbench
+from experiments.train import parse_train
 from tests.data.builders.miniature import encode, palette, pixels, shared, write_folder
 from tests.experiments.test_config import make_run
 
@@ -50,7 +52,7 @@ def test_the_numbers_are_those_of_the_thesis():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_each_has_a_small_form_with_the_same_method(path):
-    full, small = configs.load(path), configs.load(path, small=True)
+    full, small = config_files.load(path), config_files.load(path, small=True)
     assert small.optimizer == full.optimizer
     assert small.task == full.task
     assert small.dataset in ("digits", "digit_scenes", "photos_x4")  # nothing to download
@@ -64,11 +66,11 @@ def test_small_is_a_flag(tmp_path):
     command = parse_train(line)
     assert (command.run.dataset, command.run.duration.steps) == ("digits", 3)
     with pytest.raises(ValueError, match=r"smoke\.py has no small form: leave --small out"):
-        configs.load(ROOT / "configs/smoke.py", small=True)
+        config_files.load(ROOT / "configs/smoke.py", small=True)
 
 
 def test_a_full_size_run_without_its_data_says_how_to_prepare_it(tmp_path):
-    run = configs.load(ROOT / "configs/voc2012_adam.py")
+    run = config_files.load(ROOT / "configs/voc2012_adam.py")
     with pytest.raises(FileNotFoundError, match=r"prepare --dataset voc2012_segmentation"):
         run_one(run, tmp_path / "work", Workbench(tmp_path / "data"))
     assert not (tmp_path / "work").exists()

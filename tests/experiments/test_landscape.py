@@ -8,7 +8,8 @@ import pytest
 
 from experiments import landscape
 from experiments.config import MLP, SGD, ClippedSSTM, Duration, Run
-from experiments.train import Workbench, run_one
+from experiments.setup.runs import run_one
+from experiments.setup.workbench import Workbench
 
 RUN = Run(
     task="classification",

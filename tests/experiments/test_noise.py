@@ -13,11 +13,14 @@ from clipjax import analysis
 from clipjax.train import mesh as meshes
 from clipjax.train.log import read_jsonl
 from clipjax.train.step import controls, step
-from experiments import build, noise, noise_probe
-from experiments.config import MLP, SGD, Duration, NoiseProbe, Run, from_json, to_json
+from experiments import noise
+from experiments.config import MLP, SGD, Duration, NoiseProbe, Run
 from experiments.evaluate import restore
 from experiments.report.noise import write_noise
-from experiments.train import Workbench, check_resumable, run_one
+from experiments.setup import build, noise_probe
+from experiments.setup.config_files import from_json, to_json
+from experiments.setup.runs import check_resumable, run_one
+from experiments.setup.workbench import Workbench
 from tests.train.toys import Points, program
 
 RUN = Run(

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from experiments import build, report
-from experiments import config as configs
+from experiments import report
 from experiments.report import graduated, graduated_curves, page, results, write
+from experiments.setup import build, config_files
+from experiments.setup import config as configs
 
 NUM_TRAIN = 1000
 HALF = 0.5**0.5
@@ -62,7 +63,7 @@ def write_run(folder, run, stage_std, top1, seed=0, status="finished"):
         "num_train": NUM_TRAIN,
         "seed": seed,
         "metrics": {"top1": top1, "top5": 1.0, "loss": 1.0} if status == "finished" else {},
-        "config": configs.to_json(run),
+        "config": config_files.to_json(run),
         "wall_time": 1.0,
         "steps": plan.total_steps,
         "num_params": 10,
@@ -161,7 +162,7 @@ def test_other_runs_have_no_such_section(tmp_path):
     assert list(graduated.select(grid)["digits"]) == ["batch"]
     assert graduated.constant(graduated.select(grid)["digits"]) is None
     run = grid["digits"]["batch"].runs[0]
-    summary = {**run.summary, "config": configs.to_json(plain)}
+    summary = {**run.summary, "config": config_files.to_json(plain)}
     group = results.Group("t", "m", (dataclasses.replace(run, summary=summary),))
     assert graduated.select({"t": {"m": group}}) == {}
     unmeasured = [{k: v for k, v in row.items() if k != graduated.VARIANCE} for row in run.rows]

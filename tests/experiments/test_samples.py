@@ -8,7 +8,7 @@ import pytest
 
 from clipjax.tasks import Segmentation, SuperResolution
 from clipjax.train import mesh as meshes
-from experiments import samples
+from experiments.setup import samples
 
 
 def program(task, calls):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from clipjax import data
-from experiments import config
+from experiments.setup import config
 
 AUGMENTATIONS: dict[str, Callable[[], data.Augment]] = {
     "digits": lambda: data.pad_crop(1),

@@ -11,7 +11,7 @@ import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from experiments import config as configs
+from experiments.setup import config as configs
 
 _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,

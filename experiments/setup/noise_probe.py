@@ -24,7 +24,7 @@ from clipjax.train.probe import Probe
 from clipjax.train.state import TrainState
 from clipjax.train.step import Program
 from clipjax.typing import Data
-from experiments import config as configs
+from experiments.setup import config as configs
 
 OF_CONTROL = ("excess_kurtosis", "rho_mild", "block_tail_index", "hill_tail_index")
 """What a row of the live probe tells of the Gaussian control; the others follow from the sample."""

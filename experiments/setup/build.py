@@ -19,7 +19,7 @@ from clipjax.models import pretrained
 from clipjax.train.loop import Plan, Stage
 from clipjax.train.step import Controls, Program, controls
 from clipjax.typing import Task
-from experiments import config, inputs
+from experiments.setup import config, inputs
 
 FACTORIES: dict[type, Callable[..., optax.GradientTransformationExtraArgs]] = {
     config.SGD: optax.sgd,

@@ -1,0 +1,135 @@
+"""Config files: reading what a Python file yields, writing and reading configs as JSON."""
+
+import dataclasses
+import json
+import re
+import runpy
+import typing
+from pathlib import Path
+from typing import Any
+
+from experiments.setup.config import (
+    Duration,
+    Graduated,
+    Grid,
+    LearningRateSchedule,
+    Model,
+    NoiseProbe,
+    Optimizer,
+    Run,
+    nearest,
+)
+
+_TYPES: dict[str, type] = {
+    kind.__name__: kind
+    for kind in (
+        *typing.get_args(Optimizer),
+        *typing.get_args(Model),
+        Duration,
+        LearningRateSchedule,
+        Graduated,
+        NoiseProbe,
+        Run,
+    )
+}
+
+
+def load(path: str | Path, *, small: bool = False) -> Run | Grid:
+    """Return the `config` that a Python file yields, or its `small` form.
+
+    Raises:
+        FileNotFoundError: no such file, with the nearest name beside it.
+        ValueError: the file yields no Run or Grid, or names an unknown field, with the nearest.
+    """
+    path = Path(path)
+    if not path.is_file():
+        names = [str(p) for p in path.parent.glob("*.py") if p.name != "__init__.py"]
+        raise FileNotFoundError(f"no config file {path}; {nearest(str(path), names)}")
+    try:
+        yielded = runpy.run_path(str(path))
+    except TypeError as error:
+        raise _unknown_field(error) or error from error
+    except (ImportError, AttributeError) as error:
+        missing = re.search(r"(?:cannot import name|has no attribute) '(\w+)'", str(error))
+        if missing and "experiments.config" in str(error):
+            names = {**_TYPES, "Grid": Grid}
+            raise ValueError(f"{path}: {error}; {nearest(missing[1], names)}") from error
+        raise
+    config = yielded.get("small" if small else "config")
+    if small and config is None:
+        raise ValueError(f"{path} has no small form: leave --small out")
+    if not isinstance(config, Run | Grid):
+        raise ValueError(f"{path} yields config = {config!r}; expected a Run or a Grid")
+    return config
+
+
+def _unknown_field(error: TypeError) -> ValueError | None:
+    """Return an error that names the nearest field, if that is what a TypeError is about."""
+    found = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if not found or found[1] not in _TYPES | {"Grid": Grid}:
+        return None
+    kind = (_TYPES | {"Grid": Grid})[found[1]]
+    fields = [f.name for f in dataclasses.fields(kind)]
+    return ValueError(f"{found[1]} has no field {found[2]!r}; {nearest(found[2], fields)}")
+
+
+def to_json(config: Any) -> Any:
+    """Return a config as JSON values; dataclasses carry their `type`.
+
+    Examples:
+        >>> from experiments.config import SGD
+        >>> to_json(SGD(0.1))["type"]
+        'SGD'
+        >>> from_json(to_json(SGD(0.1))) == SGD(0.1)
+        True
+    """
+    if dataclasses.is_dataclass(config):
+        values = {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        return {"type": type(config).__name__} | values
+    return list(config) if isinstance(config, tuple) else config
+
+
+def from_json(value: Any) -> Any:
+    """Return the config that `to_json` wrote.
+
+    Raises:
+        ValueError: an unknown type or field, with the nearest name.
+    """
+    if isinstance(value, list):
+        return tuple(from_json(v) for v in value)
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("type")
+    if kind not in _TYPES:
+        raise ValueError(f"config of type {kind!r}; {nearest(str(kind), _TYPES)}")
+    fields = [f.name for f in dataclasses.fields(_TYPES[kind])]
+    for name in value:
+        if name != "type" and name not in fields:
+            raise ValueError(f"{kind} has no field {name!r}; {nearest(name, fields)}")
+    return _TYPES[kind](**{k: from_json(v) for k, v in value.items() if k != "type"})
+
+
+def read(path: Path) -> Run:
+    """Return the Run of a workdir's config.json."""
+    try:
+        return from_json(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no {path}; is {path.parent} the workdir of a run?") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+
+
+def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:
+    """Return field -> (old, new) of two configs, nested fields by dotted names.
+
+    Examples:
+        >>> from experiments.config import SGD
+        >>> differences(SGD(0.1), SGD(0.2))
+        {'learning_rate': (0.1, 0.2)}
+    """
+    if type(old) is not type(new) or not dataclasses.is_dataclass(old):
+        return {} if old == new else {prefix.rstrip("."): (old, new)}
+    found: dict[str, tuple[Any, Any]] = {}
+    for f in dataclasses.fields(old):
+        found |= differences(getattr(old, f.name), getattr(new, f.name), f"{prefix}{f.name}.")
+    return found
