@@ -22,7 +22,8 @@ def most_shortened(norms: jax.Array, levels: jax.Array) -> tuple[jax.Array, jax.
     positive = levels > 0
     ratio = norms / jnp.where(positive & jnp.isfinite(levels), levels, 1)
     ratio = jnp.where(positive | (norms == 0), ratio, jnp.inf)
-    ratio = jnp.where(jnp.isfinite(levels) | jnp.isnan(norms), ratio, 0)
+    ratio = jnp.where(jnp.isfinite(levels), ratio, 0)
+    ratio = jnp.where(jnp.isnan(norms), jnp.nan, ratio)  # whatever its level
     worst = jnp.argmax(ratio)
     return norms[worst], levels[worst]
 

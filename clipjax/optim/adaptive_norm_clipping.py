@@ -118,7 +118,8 @@ def clip_by_adaptive_norm(
             )
             for i, (leaf, part) in enumerate(zip(leaves, scaled, strict=True))
         ]
-        safe = jnp.where(whole_norm > 0, whole_norm, 1)
+        # NaN stays NaN: beside a tensor that is not finite no norm enters in the warm-up.
+        safe = jnp.where(whole_norm == 0, 1, whole_norm)
         in_warmup = norms * jnp.minimum(1, whole_level / safe)
         entering = jnp.where(warm, in_warmup, jnp.minimum(norms, levels))
         average = jnp.where(

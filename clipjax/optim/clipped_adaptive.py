@@ -17,8 +17,12 @@ to be given, as nothing has been seen before the first step.
 ACClip clips each coordinate of the momentum to a running α-th moment of the gradient's coordinate,
 for noise whose tail differs from coordinate to coordinate.
 
-A gradient that is not finite makes the moments NaN for good: wrap the optimizer in
-`optax.apply_if_finite`.
+**Non-finite gradients** make the moments NaN or infinite for good, and every later update of what
+they divide NaN: wrap the optimizer in `optax.apply_if_finite`. Moments are float32 or wider, where
+the square of a gradient above 1.8e19 is infinite. Behind a clipping no such gradient arrives;
+without one the gradient is cut there, which leaves the quotient of the moments as it is. Where b²
+overflows all the same (in a delayed form, or AdaGrad's sum of several such squares) the update is
+NaN: b has lost its size, and a quotient of 0 would stand still unseen.
 """
 
 from typing import Any, NamedTuple
@@ -37,7 +41,7 @@ from clipjax.optim._checks import (
 )
 from clipjax.optim._trees import increment, map_pair, transformation, wide_dtype
 from clipjax.optim.clipped_sgd import descend
-from clipjax.optim.clipping import PROJECTIONS, clipping, scaled_norm
+from clipjax.optim.clipping import PROJECTIONS, clipping, scaled_norm, shorten
 from clipjax.typing import ScalarOrSchedule
 
 MOMENTS = ("coordinate", "norm")
@@ -107,12 +111,41 @@ def _direction(
 def _divide(
     direction: jax.Array, b_squared: jax.Array, count: jax.Array, rule: _Moments, *, correct: bool
 ) -> jax.Array:
-    """Return direction / (√(b² + ε_r) + ε), 0 where the denominator is."""
+    """Return direction / (√(b² + ε_r) + ε), 0 where the denominator is, NaN where it is not finite.
+
+    An infinite b has lost its size. A quotient of 0 would let the coordinate stand still unseen.
+    """
     dtype = b_squared.dtype
     if correct:
         b_squared = b_squared / (1 - jnp.asarray(rule.b2, dtype) ** count)
     b = jnp.sqrt(b_squared + jnp.asarray(rule.eps_root, dtype)) + jnp.asarray(rule.eps, dtype)
-    return jnp.where(b > 0, direction / jnp.where(b > 0, b, 1), 0)
+    zero = b == 0
+    return jnp.where(zero, 0, direction / jnp.where(zero, 1, jnp.where(jnp.isinf(b), jnp.nan, b)))
+
+
+def largest_to_square(dtype: Any) -> float:
+    """Return a number just below the root of the largest float: its square is finite.
+
+    The margin of 2^-10 leaves room for the roundings of a mean of such squares.
+
+    Examples:
+        >>> print(f"{largest_to_square(jnp.float32):.3e}")
+        1.843e+19
+    """
+    return float(np.sqrt(np.float64(jnp.finfo(dtype).max))) * (1 - 2.0**-10)
+
+
+def _bounded(g: jax.Array, dtype: Any) -> jax.Array:
+    """Return g cut to where its square is a finite number of `dtype`; ±inf and NaN stay.
+
+    The rules divide a mean of g by the root of a mean of g². Whatever was seen before is nothing
+    beside a coordinate that is cut here, so their quotient is what it would be without the cut.
+    """
+    largest = largest_to_square(dtype)
+    if jnp.finfo(g.dtype).max <= largest:  # float16 beside float32
+        return g
+    limit = jnp.asarray(largest, g.dtype)
+    return jnp.where(jnp.isfinite(g), jnp.clip(g, -limit, limit), g)
 
 
 def _scale_by_moments(
@@ -151,9 +184,16 @@ def _scale_by_moments(
         del params, extra_args
         count = increment(state.count)
         if norm:
-            second = _mix(state.second, jnp.square(scaled_norm(updates).norm()), rule.b2)
+            scaled = scaled_norm(updates)
+            length, limit = scaled.norm(), largest_to_square(state.second.dtype)
+            if not delayed:
+                updates = shorten(updates, scaled, jnp.asarray(limit, length.dtype))
+                length = jnp.minimum(length, limit)
+            second = _mix(state.second, jnp.square(length), rule.b2)
             divisor = jax.tree.map(lambda _: state.second if delayed else second, updates)
         else:
+            if not delayed:  # the delayed step itself is as long as its gradient
+                updates = jax.tree.map(lambda v, g: _bounded(g, v.dtype), state.second, updates)
             second = jax.tree.map(
                 lambda v, g: _mix(v, jnp.square(g.astype(v.dtype)), rule.b2), state.second, updates
             )
@@ -427,6 +467,9 @@ def acclip(
 
     def update(updates, state: ACClipState, params=None, **extra_args):
         del params, extra_args
+        if normalize:
+            # For all three averages: the step is a ratio of them.
+            updates = jax.tree.map(lambda v, g: _bounded(g, v.dtype), state.second, updates)
         threshold = jax.tree.map(
             lambda t, g: running_moment(t, g, b2, alpha), state.threshold, updates
         )
@@ -444,7 +487,7 @@ def acclip(
             new = _mix(m.astype(wide_dtype(m)), g, b1)
             size = jnp.abs(new) + jnp.asarray(eps, new.dtype)
             factor = jnp.minimum(t / jnp.where(size > 0, size, 1), 1)
-            step = jnp.where(d > 0, factor * new / jnp.where(d > 0, d, 1), 0)
+            step = jnp.where(d == 0, 0, factor * new / jnp.where(d == 0, 1, d))
             return step.astype(g.dtype), new.astype(m.dtype)
 
         new_updates, first = map_pair(leaf, updates, state.first, threshold, divisors)

@@ -63,9 +63,13 @@ def momentum_step(
 
 
 def _heavy_ball(
-    momentum: jax.typing.ArrayLike, nesterov: bool
+    momentum: jax.typing.ArrayLike, nesterov: bool, *, before_clipping: bool
 ) -> optax.GradientTransformationExtraArgs:
-    """Momentum as `optax.trace`, but with stable dtypes for low-precision gradients."""
+    """Momentum as `optax.trace`, but with stable dtypes for low-precision gradients.
+
+    An infinite velocity never comes back, and a clipping by value after it would cut it to ±λ in
+    every step to come: `before_clipping` its direction is NaN.
+    """
 
     def init(params: optax.Params) -> MomentumState:
         check_floating(params)
@@ -74,6 +78,10 @@ def _heavy_ball(
     def update(updates, state: MomentumState, params=None, **extra_args):
         del params, extra_args
         direction, velocity = momentum_step(updates, state.velocity, momentum, nesterov=nesterov)
+        if before_clipping:
+            direction = jax.tree.map(
+                lambda d, v: jnp.where(jnp.isfinite(v), d, jnp.nan), direction, velocity
+            )
         return direction, MomentumState(velocity)
 
     return transformation(init, update)
@@ -141,7 +149,11 @@ def clipped_sgd(
         option = "nesterov" if nesterov else "clip_after_momentum"
         raise ValueError(f"{option}=True needs a momentum, got momentum=None.")
     clipper = optax.identity() if clip_level is None else clipping(clip, clip_level)
-    heavy_ball = optax.identity() if momentum is None else _heavy_ball(momentum, nesterov)
+    heavy_ball = (
+        optax.identity()
+        if momentum is None
+        else _heavy_ball(momentum, nesterov, before_clipping=clip_after_momentum)
+    )
     ordered = (heavy_ball, clipper) if clip_after_momentum else (clipper, heavy_ball)
     return optax.chain(*ordered, descend(learning_rate))
 

@@ -289,6 +289,7 @@ def level_at(level: ScalarOrSchedule, count: jax.Array, dtype: Any) -> jax.Array
 
 def record(state: ClipState, norm: jax.Array, level: jax.Array, clipped: jax.Array) -> ClipState:
     """Return the state after a step with this norm and level; `clipped`: was anything changed?"""
+    clipped = clipped & ~jnp.isnan(norm)  # a tensor may be clipped beside one that is NaN
     return ClipState(
         count=increment(state.count),
         norm=norm.astype(state.norm.dtype),

@@ -42,7 +42,8 @@ def estimate_smoothness(
         steps: number of Hessian-vector products.
 
     Returns:
-        A scalar, float32 or wider; 0 where the Hessian is zero.
+        A scalar, float32 or wider; 0 where the Hessian is zero, NaN where it is not finite or its
+        norm exceeds the largest float.
 
     Raises:
         ValueError: for `steps` below 1 or parameters that are not real floating-point arrays.
@@ -58,7 +59,8 @@ def estimate_smoothness(
     gradient = jax.grad(fn)
 
     def scaled(tree: optax.Params, norm: jax.Array) -> optax.Params:
-        safe = jnp.where(norm > 0, norm, 1)
+        # A norm beyond the largest float would leave a direction of zeros, and an estimate of 0.
+        safe = jnp.where(norm == 0, 1, jnp.where(jnp.isinf(norm), jnp.nan, norm))
         return jax.tree.map(lambda leaf: (leaf.astype(safe.dtype) / safe).astype(leaf.dtype), tree)
 
     def step(direction: optax.Params, _: None) -> tuple[optax.Params, jax.Array]:
@@ -87,7 +89,8 @@ def estimate_smoothness_from_gradients(points: optax.Params, gradients: optax.Up
         gradients: the gradients there, stacked alike.
 
     Returns:
-        A scalar, float32 or wider. Pairs of equal points are left out; 0 if all are.
+        A scalar, float32 or wider. Pairs of equal points are left out; 0 if all are. NaN if a point
+        is not finite, or a gradient of points that differ.
 
     Raises:
         ValueError: if there are fewer than two points.
@@ -105,7 +108,7 @@ def estimate_smoothness_from_gradients(points: optax.Params, gradients: optax.Up
         return jax.vmap(lambda step: scaled_norm(step).norm())(steps)
 
     moved, changed = lengths_of_steps(points), lengths_of_steps(gradients)
-    return jnp.max(jnp.where(moved > 0, changed / jnp.where(moved > 0, moved, 1), 0))
+    return jnp.max(jnp.where(moved == 0, 0, changed / jnp.where(moved == 0, 1, moved)))
 
 
 def estimate_noise_scale(
