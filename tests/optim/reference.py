@@ -20,7 +20,8 @@ def clip(kind: str, g: Tree, level: float) -> Tree:
     g = double(g)
     if kind == "global_norm":
         norm = global_norm(g)
-        return {n: leaf * min(1.0, level / norm) if norm > 0 else leaf for n, leaf in g.items()}
+        factor = np.minimum(1.0, level / norm) if norm != 0 else 1.0  # NaN if the norm is
+        return {n: leaf * factor for n, leaf in g.items()}
     if kind == "tensor_norm":
         return {n: clip("global_norm", {n: leaf}, level)[n] for n, leaf in g.items()}
     if kind == "value":
@@ -33,8 +34,8 @@ def norm(kind: str, g: Tree) -> float:
     if kind == "global_norm":
         return global_norm(g)
     if kind == "tensor_norm":
-        return max(global_norm({n: leaf}) for n, leaf in g.items())
-    return max(float(np.max(np.abs(leaf))) for leaf in g.values())
+        return float(np.max([global_norm({n: leaf}) for n, leaf in g.items()]))
+    return float(np.max([np.max(np.abs(leaf)) for leaf in g.values()]))
 
 
 def sgd(x0, grads, rate, level, kind, momentum=0.0, nesterov=False, clip_after=False):

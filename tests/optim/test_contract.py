@@ -41,6 +41,12 @@ class Row:
         planned: whether a change of a number from outside acts one step later.
         conditional: whether it steps through a `lax.cond`, which without jit is compiled in every
             step: `build` compiles its update once.
+        non_finite: what one NaN of a gradient makes of the update in the same step, once warm-ups are
+            over: NaN in "everything", in its "tensor" or in its "coordinate". No row skips such a
+            gradient by itself; `optax.apply_if_finite` around any of them does.
+        cuts_infinity: whether an infinite coordinate is cut to the level instead.
+        largest_is_infinite: whether it adds gradients up, so that two of the largest float count
+            as not finite.
         slow: a rate small enough for Rosenbrock's valley, whose curvature is about 1,000.
     """
 
@@ -54,6 +60,9 @@ class Row:
     iterates: bool = False
     planned: bool = False
     conditional: bool = False
+    non_finite: str = "everything"
+    cuts_infinity: bool = False
+    largest_is_infinite: bool = False
     slow: float = 0.003
 
     def bare(self, **numbers):
@@ -145,9 +154,20 @@ ROWS = {
         "clip_by_global_norm", clipjax.clip_by_global_norm, {"max_norm": 1.0}, after=DESCENT
     ),
     "clip_by_tensor_norm": Row(
-        "clip_by_tensor_norm", clipjax.clip_by_tensor_norm, {"max_norm": 0.5}, after=DESCENT
+        "clip_by_tensor_norm",
+        clipjax.clip_by_tensor_norm,
+        {"max_norm": 0.5},
+        after=DESCENT,
+        non_finite="tensor",
     ),
-    "clip_by_value": Row("clip_by_value", clipjax.clip_by_value, {"max_value": 0.5}, after=DESCENT),
+    "clip_by_value": Row(
+        "clip_by_value",
+        clipjax.clip_by_value,
+        {"max_value": 0.5},
+        after=DESCENT,
+        non_finite="coordinate",
+        cuts_infinity=True,
+    ),
     "normalize_by_global_norm": Row(
         "normalize_by_global_norm", clipjax.normalize_by_global_norm, after=DESCENT
     ),
@@ -158,6 +178,7 @@ ROWS = {
         {"window": 4, "per_tensor": True},
         after=DESCENT,
         vectors=((3, 4), (3,)),
+        non_finite="tensor",
     ),
     "clip_by_zscore": Row(
         "clip_by_zscore",
@@ -173,6 +194,7 @@ ROWS = {
         {"warmup_steps": 1},
         after=DESCENT,
         vectors=((3,),),
+        non_finite="tensor",
     ),
     "clip_with_probability": Row(
         "clip_with_probability",
@@ -188,6 +210,7 @@ ROWS = {
         {**SGD, "momentum": 0.8},
         {"clip": "tensor_norm", "nesterov": True},
         buffers=1,
+        non_finite="tensor",
     ),
     "clipped_sgd_after_momentum": Row(
         "clipped_sgd",
@@ -195,6 +218,7 @@ ROWS = {
         {**SGD, "momentum": 0.8},
         {"clip": "value", "clip_after_momentum": True},
         buffers=1,
+        non_finite="coordinate",
     ),
     "scale_by_similar_triangles": Row(
         "scale_by_similar_triangles",
@@ -203,6 +227,7 @@ ROWS = {
         buffers=1,
         iterates=True,
         planned=True,
+        non_finite="coordinate",
     ),
     "clipped_sstm": Row(
         "clipped_sstm",
@@ -228,6 +253,8 @@ ROWS = {
         iterates=True,
         slow=6e-6,
         planned=True,
+        non_finite="coordinate",
+        cuts_infinity=True,
     ),
     "sstm": Row(
         "clipped_sstm",
@@ -238,6 +265,7 @@ ROWS = {
         iterates=True,
         slow=6e-6,
         planned=True,
+        non_finite="coordinate",
     ),
     "average_iterates": Row("average_iterates", averaged_sgd, SGD, buffers=1),
     "average_iterates_decay": Row(
@@ -249,6 +277,7 @@ ROWS = {
         {**SGD, "momentum": 0.8},
         buffers=2,
         conditional=True,
+        largest_is_infinite=True,
     ),
     "measure_gradient_variance": Row(
         "measure_gradient_variance",
@@ -256,6 +285,7 @@ ROWS = {
         {**SGD, "decay": 0.9},
         buffers=1,
         conditional=True,
+        largest_is_infinite=True,
     ),
     "implicit_graduated_optimization": Row(
         "implicit_graduated_optimization",
@@ -263,6 +293,7 @@ ROWS = {
         SGD,
         buffers=2,
         conditional=True,
+        largest_is_infinite=True,
     ),
     "staged": Row("staged", staged, SGD, buffers=1),
     "with_restarts": Row(
@@ -288,6 +319,8 @@ ROWS = {
         {**ADAM, "initial_accumulator_value": 1.0},
         {"clip": "value", "delayed": True, "bias_correction": False},
         buffers=2,
+        non_finite="coordinate",
+        cuts_infinity=True,
     ),
     "clipped_adagrad": Row(
         "clipped_adagrad",
@@ -302,10 +335,23 @@ ROWS = {
         {**SGD, "learning_rate": 1.0, "initial_accumulator_value": 0.5},
         {"clip": "tensor_norm", "moment": "norm", "delayed": True},
         slow=0.1,
+        non_finite="tensor",
     ),
-    "acclip": Row("acclip", clipjax.acclip, {"learning_rate": 0.1}, {"alpha": 1.5}, buffers=2),
+    "acclip": Row(
+        "acclip",
+        clipjax.acclip,
+        {"learning_rate": 0.1},
+        {"alpha": 1.5},
+        buffers=2,
+        non_finite="coordinate",
+    ),
     "acclip_normalized": Row(
-        "acclip", clipjax.acclip, {"learning_rate": 0.02}, {"normalize": True}, buffers=3
+        "acclip",
+        clipjax.acclip,
+        {"learning_rate": 0.02},
+        {"normalize": True},
+        buffers=3,
+        non_finite="coordinate",
     ),
 }
 
@@ -564,15 +610,25 @@ def test_masked_and_partitioned(row):
 
 @every_row
 def test_apply_if_finite(row):
-    """Gradients that are not finite leave no trace."""
+    """A run with bad gradients is the run without these steps: parameters, state and counters.
+
+    `apply_if_finite` goes around the whole, so no counter of the row (schedules, warm-ups, windows,
+    micro-steps, stages, runs between restarts) counts a bad step. The only trace is in its own.
+    """
     grads = gradients(3)
-    spoiled = [{**grads[0], "vector": grads[0]["vector"].at[1].set(x)} for x in (np.nan, np.inf)]
-    tx = optax.apply_if_finite(row.build(), 3)
-    actual, state = loop_through_conditions(tx, tree(), [grads[0], *spoiled, *grads[1:]])
+    spoiled = [
+        {**grads[0], "vector": grads[0]["vector"].at[1].set(x)} for x in (np.nan, np.inf, -np.inf)
+    ]
+    tx = optax.apply_if_finite(row.build(), 4)
+    given = [spoiled[0], grads[0], *spoiled, *grads[1:]]
+    actual, state = loop_through_conditions(tx, tree(), given)
     expected, other = loop_through_conditions(tx, tree(), grads)
-    chex.assert_trees_all_equal(actual[-1], expected[-1])
+    chex.assert_trees_all_equal([actual[k] for k in (1, 5, 6)], expected)
+    chex.assert_trees_all_equal(actual[0], tree())
+    for k in (2, 3, 4):
+        chex.assert_trees_all_equal(actual[k], actual[1])
     chex.assert_trees_all_equal(state.inner_state, other.inner_state)
-    chex.assert_trees_all_equal(actual[1], actual[0])
+    assert state.total_notfinite == 4
 
 
 @every_row
