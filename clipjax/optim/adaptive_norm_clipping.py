@@ -120,7 +120,11 @@ def clip_by_adaptive_norm(
         ]
         # NaN stays NaN: beside a tensor that is not finite no norm enters in the warm-up.
         safe = jnp.where(whole_norm == 0, 1, whole_norm)
-        in_warmup = norms * jnp.minimum(1, whole_level / safe)
+        factor = whole_level / safe
+        in_warmup = norms * jnp.minimum(1, factor)
+        # Beside a norm near the largest float the factor is flushed to zero; the product need not be.
+        flushed = factor < jnp.finfo(dtype).tiny
+        in_warmup = jnp.where(flushed, whole_level * (norms / safe), in_warmup)
         entering = jnp.where(warm, in_warmup, jnp.minimum(norms, levels))
         average = jnp.where(
             jnp.isfinite(norms) & jnp.isfinite(entering) & (entering > 0),

@@ -48,7 +48,7 @@ def restarted_sstm(x, t):
 
 
 def restarted_sgd(x, t):
-    return rules.mean_of_iterates(x, rules.sgd(0.1, 1.0))
+    return rules.mean_of_iterates(x, rules.sgd(0.1, 1.0), start=2)
 
 
 def staged_sgd(x):

@@ -148,8 +148,8 @@ def triangles(x0, step_size, level=None, kind="global_norm", cap=1.0):
     return step
 
 
-def mean_of_iterates(x0, inner):
-    """The updates are those of `inner`; the answer is the mean of x^0, ..., x^{N-1}."""
+def mean_of_iterates(x0, inner, start):
+    """The updates are those of `inner`; the answer is the mean of x^start, ..., x^{N-1}."""
     x, seen = [double(x0)], []
 
     def step(g: Tree) -> Tree:
@@ -158,7 +158,7 @@ def mean_of_iterates(x0, inner):
         x.append({n: x[-1][n] + update[n] for n in update})
         return update
 
-    step.answer = lambda: {n: np.mean([x[n] for x in seen], axis=0) for n in x0}
+    step.answer = lambda: {n: np.mean([x[n] for x in seen[start:]], axis=0) for n in x0}
     return step
 
 
