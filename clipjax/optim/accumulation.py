@@ -76,6 +76,11 @@ def accumulate_gradients(
         The mean is given to `inner` in the dtype of the gradients; updates have the dtype that
         `inner` gives them.
 
+    Non-finite gradients: the mean of its outer step is non-finite, and so is what `inner` makes of
+    it; later outer steps start afresh. A sum that exceeds the largest float counts as infinite.
+    `optax.apply_if_finite` around the whole skips the micro-step, and the next gradient takes its
+    place; around `inner` it skips the outer step.
+
     Raises:
         ValueError: if `every` is not a whole number of at least 1, or (in `init`) a parameter is
             not a real floating-point array.

@@ -70,6 +70,11 @@ def clip_by_adaptive_norm(
         An Optax transformation with state `AdaptiveNormClipState`; updates keep the dtype of the
         gradients.
 
+    Non-finite gradients: the update of a tensor with a non-finite entry is NaN, whole; in the
+    warm-up, where all are clipped together, every tensor's. What was not finite enters no average,
+    but its step counts as one of the warm-up. `optax.apply_if_finite` around it skips the step and
+    leaves the state as it was.
+
     Raises:
         ValueError: if `relative` or `absolute` is not positive, `decay` is outside [0, 1),
             `warmup_steps` is not a whole number of at least 1, or (in `init`) a parameter is not a
@@ -122,7 +127,7 @@ def clip_by_adaptive_norm(
         safe = jnp.where(whole_norm == 0, 1, whole_norm)
         factor = whole_level / safe
         in_warmup = norms * jnp.minimum(1, factor)
-        # Beside a norm near the largest float the factor is flushed to zero; the product need not be.
+        # Under a norm near the largest float the factor is flushed to zero; the product may be 1.
         flushed = factor < jnp.finfo(dtype).tiny
         in_warmup = jnp.where(flushed, whole_level * (norms / safe), in_warmup)
         entering = jnp.where(warm, in_warmup, jnp.minimum(norms, levels))

@@ -77,6 +77,10 @@ def average_iterates(
     Returns:
         An Optax transformation with state `AverageIteratesState`.
 
+    Non-finite gradients: the update is that of `inner`. Parameters that became non-finite enter the
+    average, which stays so. `optax.apply_if_finite` around the whole skips the step: the iterate is
+    averaged once, not twice.
+
     Raises:
         ValueError: for a negative `start`, a concrete `decay` outside [0, 1), parameters that are
             not real floating-point arrays, or `update` without parameters.

@@ -286,6 +286,12 @@ def clipped_adam(
     Returns:
         An Optax transformation. Updates have the dtype of the gradients.
 
+    Non-finite gradients: the update is NaN in every coordinate ("global_norm"), in that tensor
+    ("tensor_norm"), or in that coordinate ("value", which cuts ±inf to ±λ, or no clipping), then
+    and in every later step, as the moments are. With `moment="norm"` b² is one number: every
+    coordinate is NaN from then on. So it is where b² overflows. `optax.apply_if_finite` around it
+    skips the step and leaves the state as it was.
+
     Raises:
         ValueError: for concrete numbers out of range or unknown names (with the nearest); bias
             correction in the delayed form or with an initial value, which it would blow up; a
@@ -357,6 +363,12 @@ def clipped_adagrad(
 
     Returns:
         An Optax transformation. Updates have the dtype of the gradients.
+
+    Non-finite gradients: the update is NaN in every coordinate ("global_norm"), in that tensor
+    ("tensor_norm"), or in that coordinate ("value", which cuts ±inf to ±λ, or no clipping), then
+    and in every later step, as b² is. With `moment="norm"` b² is one number: every coordinate is
+    NaN from then on. So it is where b² overflows. `optax.apply_if_finite` around it skips the step
+    and leaves the state as it was.
 
     Raises:
         ValueError: for concrete numbers out of range, unknown names (with the nearest), a delayed
@@ -433,6 +445,10 @@ def acclip(
     Returns:
         An Optax transformation with states `ACClipState` and of the step; two buffers, three with
         `normalize`. Updates have the dtype of the gradients.
+
+    Non-finite gradients: the update is NaN in those coordinates, then and in every later step, as
+    the averages are. `optax.apply_if_finite` around it skips the step and leaves the state as it
+    was.
 
     Raises:
         ValueError: for concrete numbers out of range or parameters that are not real floating-point

@@ -123,6 +123,12 @@ def clipped_sgd(
     Returns:
         An Optax transformation. Updates have the dtype of the gradients.
 
+    Non-finite gradients: the update is non-finite where the clipping of this kind leaves it so: NaN
+    in every coordinate ("global_norm"), in that tensor ("tensor_norm"), or in that coordinate
+    ("value", which cuts ±inf to ±λ, or no clipping). Momentum keeps it for good. With
+    `clip_after_momentum` an infinite velocity gives NaN, with "value" too. `optax.apply_if_finite`
+    around it skips the step and leaves the state as it was.
+
     Raises:
         ValueError: for concrete numbers out of range, an unknown `clip` (with the nearest name),
             `nesterov` or `clip_after_momentum` without momentum, or parameters that are not real

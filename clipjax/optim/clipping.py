@@ -39,7 +39,8 @@ return NaN for the whole gradient (for that tensor, with "tensor_norm"), whateve
 the failure is seen at once and whole. "value" cuts ±inf to ±λ and passes NaN on. To skip such steps
 wrap the optimizer: `optax.apply_if_finite(optax.chain(clipjax.clip_by_global_norm(1.0), ...), 5)`;
 it judges the incoming gradient and leaves every state as it was. A non-finite step shows as a NaN
-norm in `clip_stats` until the next step and is not counted as clipped.
+norm in `clip_stats` (inf, where "value" cuts it) until the next step, and a NaN is not counted as
+clipped.
 """
 
 from collections.abc import Callable
@@ -350,6 +351,9 @@ def clip_by_global_norm(max_norm: ScalarOrSchedule) -> optax.GradientTransformat
     Returns:
         An Optax transformation with state `ClipState`; updates keep the dtype of the gradients.
 
+    Non-finite gradients: the update is NaN, in every coordinate. `optax.apply_if_finite` around it
+    skips the step and leaves the state as it was.
+
     Raises:
         ValueError: if a concrete `max_norm` is not positive, or (in `init`) a parameter is not a
             real floating-point array.
@@ -385,6 +389,10 @@ def clip_by_tensor_norm(max_norm: ScalarOrSchedule) -> optax.GradientTransformat
     Returns:
         An Optax transformation with state `ClipState`; updates keep the dtype of the gradients.
 
+    Non-finite gradients: the update of a tensor with a non-finite entry is NaN, whole; other
+    tensors are clipped as ever. `optax.apply_if_finite` around it skips the step and leaves the
+    state as it was.
+
     Raises:
         ValueError: if a concrete `max_norm` is not positive, or (in `init`) a parameter is not a
             real floating-point array.
@@ -417,6 +425,10 @@ def clip_by_value(max_value: ScalarOrSchedule) -> optax.GradientTransformationEx
     Returns:
         An Optax transformation with state `ClipState`; updates keep the dtype of the gradients.
 
+    Non-finite gradients: ±inf is cut to ±λ as every large coordinate is, NaN stays NaN; other
+    coordinates do not notice. `optax.apply_if_finite` around it skips the step and leaves the state
+    as it was.
+
     Raises:
         ValueError: if a concrete `max_value` is not positive, or (in `init`) a parameter is not a
             real floating-point array.
@@ -445,8 +457,10 @@ def normalize_by_global_norm() -> optax.GradientTransformationExtraArgs:
     that. After `optax.ema(0.9, debias=False)` in a chain it gives NSGD-M.
 
     Returns:
-        An Optax transformation with state `ClipState`; updates keep the dtype of the gradients. A
-        non-finite gradient gives NaN.
+        An Optax transformation with state `ClipState`; updates keep the dtype of the gradients.
+
+    Non-finite gradients: the update is NaN, in every coordinate. `optax.apply_if_finite` around it
+    skips the step and leaves the state as it was.
 
     Raises:
         ValueError: in `init`, if a parameter is not a real floating-point array.

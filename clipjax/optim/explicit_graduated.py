@@ -110,6 +110,9 @@ def explicit_graduated_optimization(
     Returns:
         `ExplicitGraduatedResult`: the last point, f after every stage, the plan.
 
+    Non-finite gradients: x becomes non-finite and stays so through all later stages, and `values`
+    shows it. A `direction` in `optax.apply_if_finite` skips such steps.
+
     Raises:
         ValueError: for levels that are empty or not positive and finite, steps that are negative,
             not whole or not one per stage, and whatever `smoothed_value_and_grad` refuses.

@@ -177,6 +177,10 @@ def measure_gradient_variance(
     Returns:
         An Optax transformation with state `GradientVarianceState`: five scalars more than `inner`.
 
+    Non-finite gradients: the update is that of `inner`; an outer step with such a gradient, or
+    whose squares overflow, enters no average. `optax.apply_if_finite` around the whole skips the
+    micro-step, and the next gradient takes its place.
+
     Raises:
         ValueError: for numbers out of range, parameters that are not real floating-point arrays,
             or (in `init`) an `inner` without an accumulator, or with several.

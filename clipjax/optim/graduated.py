@@ -96,6 +96,10 @@ def implicit_graduated_optimization(
         An Optax transformation with state `AccumulateState`, whose `outer_step` tells the stage;
         one buffer besides those of `inner`. Updates have the dtype that `inner` gives them.
 
+    Non-finite gradients: the mean of its outer step is non-finite, and so is what `inner` makes of
+    it. `optax.apply_if_finite` around the whole skips the micro-step, and the next gradient takes
+    its place: the stages keep their numbers of good ones.
+
     Raises:
         ValueError: as `plan_stages`; or if the schedule has momentum and `inner` takes none, or is
             `optax.sgd` while the schedule follows a formula for the normalised heavy ball.
@@ -140,6 +144,9 @@ def staged(inner: InnerFactory, plan: StagePlan) -> optax.GradientTransformation
     Returns:
         An Optax transformation with the state of `inner`; if the momentum changes, that state
         within a `StagedMomentumState`.
+
+    Non-finite gradients: the update is that of `inner`. `optax.apply_if_finite` around it skips the
+    step and leaves the state as it was. The step is not counted towards its stage.
 
     Raises:
         ValueError: if the schedule has momentum and `inner` takes none, or is `optax.sgd` while the

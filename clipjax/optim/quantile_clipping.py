@@ -126,6 +126,10 @@ def clip_by_quantile(
         An Optax transformation with state `QuantileClipState`; updates keep the dtype of the
         gradients.
 
+    Non-finite gradients: the update is NaN, in every coordinate (with `per_tensor`, of that
+    tensor). A norm that is not finite enters no history, so later levels are those without it.
+    `optax.apply_if_finite` around it skips the step and leaves the state as it was.
+
     Raises:
         ValueError: if `quantile` is outside (0, 1), `window` is not a whole number of at least 1
             known at construction, or (in `init`) a parameter is not a real floating-point array.

@@ -104,6 +104,9 @@ def clip_with_probability(
         An Optax transformation with state `RandomClipState`; updates keep the dtype of the
         gradients. In `clip_stats` a long gradient that was let pass does not count as clipped.
 
+    Non-finite gradients: the update is NaN, in every coordinate, whatever the draw.
+    `optax.apply_if_finite` around it skips the step and leaves the state as it was.
+
     Raises:
         ValueError: if `max_norm` or `power` is not positive, `base` is outside (0, 1], `key` is not
             a random key, or (in `init`) a parameter is not a real floating-point array.

@@ -106,6 +106,11 @@ def with_restarts(
     Returns:
         An Optax transformation with state `RestartState`. Updates have the dtype of the parameters.
 
+    Non-finite gradients: the update is that of `inner`, and non-finite parameters are restarted
+    from as they are. The one exception is the rule's own: an average leaves out the last point,
+    hence the last gradient of a run. `optax.apply_if_finite` around it skips the step and leaves
+    the state as it was. The step is not counted towards its run.
+
     Raises:
         ValueError: for restart steps that are not positive, whole and increasing; in `init`, if
             `inner` keeps no evaluation point or a parameter is not a real floating-point array; in

@@ -182,6 +182,9 @@ def scale_by_similar_triangles(
         z and the updates have the dtype of the parameters, whatever that of the gradients; sums
         are formed in float32 or wider.
 
+    Non-finite gradients: the update is non-finite in those coordinates, and so it is in every later
+    step, as z is. `optax.apply_if_finite` around it skips the step and leaves the state as it was.
+
     Raises:
         ValueError: for a concrete step size that is not positive and finite, a cap outside (0, 1],
             parameters that are not real floating-point arrays, or `update` without parameters.
@@ -364,6 +367,11 @@ def clipped_sstm(
         An Optax transformation with state `ClippedSSTMState` (`SimilarTrianglesState` if
         `clip_level` is None): one buffer besides the parameters. Updates have the dtype of the
         parameters.
+
+    Non-finite gradients: the update is NaN in every coordinate ("global_norm"), in that tensor
+    ("tensor_norm"), or in that coordinate ("value", which cuts ±inf to ±λ, or no clipping), then
+    and in every later step, as z is. `optax.apply_if_finite` around it skips the step and leaves
+    the state as it was.
 
     Raises:
         ValueError: for concrete numbers out of range, an unknown `clip` (with the nearest name),

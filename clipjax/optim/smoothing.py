@@ -93,6 +93,9 @@ def smoothed_value_and_grad(
         A function (x, *args, **kwargs) -> (value, gradient). x is a tree of floating-point arrays;
         the value is a scalar, float32 or wider, and the gradient has x's shapes and dtypes.
 
+    Non-finite gradients: a point where `fn` is NaN or infinite makes the value and the gradient
+    non-finite as a mean does; none is left out.
+
     Raises:
         ValueError: for concrete numbers out of range, an odd `num_samples` with antithetic pairs,
             an unknown name (with the nearest one), the sphere with "zeroth_order", and, when

@@ -132,6 +132,10 @@ def clip_by_zscore(
         gradients. Below a spike the level in `clip_stats` is μ + z*σ, the norm from which on a
         gradient would have been clipped; in the warm-up it is inf.
 
+    Non-finite gradients: the update is NaN, in every coordinate. A norm that is not finite does not
+    enter the averages, nor count as a step of the warm-up. `optax.apply_if_finite` around it skips
+    the step and leaves the state as it was.
+
     Raises:
         ValueError: if `threshold` or a `max_norm` is not positive, `decay` is outside [0, 1),
             `clip_factor` outside (0, 1], `warmup_steps` is not a whole number of at least 1, `mode`

@@ -115,6 +115,25 @@ def test_a_gradient_that_is_not_finite_spoils_its_own_outer_step(bad):
     chex.assert_trees_all_equal(jax.tree.map(lambda x: x[5], xs), jax.tree.map(lambda x: x[2], xs))
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_around_the_whole_apply_if_finite_skips_micro_steps(bad):
+    """The next gradient takes the place of a bad one: the run without the bad micro-steps.
+
+    Both counters, of micro-steps and of outer steps, count good gradients only.
+    """
+    grads = gradients(6)
+    spoiled = {**grads[0], "vector": grads[0]["vector"].at[0].set(bad)}
+    inner = clipjax.clipped_sgd(lambda k: 0.1 / (k + 1), 1.0, momentum=0.9)
+    alone = clipjax.accumulate_gradients(inner, lambda k: k + 1)
+    tx = optax.apply_if_finite(alone, 9)
+    state, xs, _ = run(tx, tree(), [spoiled, grads[0], grads[1], spoiled, *grads[2:]])
+    expected_state, expected, _ = run(alone, tree(), grads)
+    kept = jax.tree.map(lambda x: x[np.array([1, 2, 4, 5, 6, 7])], xs)
+    chex.assert_trees_all_close(kept, expected, rtol=1e-6)
+    chex.assert_trees_all_close(state.inner_state, expected_state, rtol=1e-6)
+    assert (state.inner_state.micro_step, state.inner_state.outer_step) == (0, 3)
+
+
 def test_extra_arguments_of_the_last_micro_step_reach_inside():
     def update(updates, state, params=None, *, value, **extra_args):
         return jax.tree.map(lambda g: g * value, updates), state

@@ -41,8 +41,8 @@ class Row:
         planned: whether a change of a number from outside acts one step later.
         conditional: whether it steps through a `lax.cond`, which without jit is compiled in every
             step: `build` compiles its update once.
-        non_finite: what one NaN of a gradient makes of the update in the same step, once warm-ups are
-            over: NaN in "everything", in its "tensor" or in its "coordinate". No row skips such a
+        non_finite: where one NaN of a gradient makes the update of its step NaN, once warm-ups are
+            over: in "everything", in its "tensor" or in its "coordinate". No row skips such a
             gradient by itself; `optax.apply_if_finite` around any of them does.
         cuts_infinity: whether an infinite coordinate is cut to the level instead.
         largest_is_infinite: whether it adds gradients up, so that two of the largest float count

@@ -298,3 +298,68 @@ def test_smoothing_hands_on_what_is_not_finite():
     )  # fmt: skip
     assert np.isnan(result.x[0])
     assert np.all(np.isnan(result.values))
+
+
+HEAVY_BALL = {"momentum": 0.8}
+DELAYED = {"delayed": True, "initial": 1.0}
+OPTIONS = {
+    "sgd": (clipjax.clipped_sgd, {}, rules.sgd, {}),
+    "momentum": (clipjax.clipped_sgd, HEAVY_BALL, rules.sgd, HEAVY_BALL),
+    "nesterov": (
+        clipjax.clipped_sgd,
+        {**HEAVY_BALL, "nesterov": True},
+        rules.sgd,
+        {**HEAVY_BALL, "nesterov": True},
+    ),
+    "after_momentum": (
+        clipjax.clipped_sgd,
+        {**HEAVY_BALL, "clip_after_momentum": True},
+        rules.sgd,
+        {**HEAVY_BALL, "after": True},
+    ),
+    "adagrad": (clipjax.clipped_adagrad, {}, rules.moments, {"eps_root": 1e-7, "initial": 0.1}),
+    "adagrad_norm_delayed": (
+        clipjax.clipped_adagrad,
+        {"moment": "norm", "delayed": True, "initial_accumulator_value": 1.0},
+        rules.moments,
+        {**DELAYED, "eps_root": 1e-7, "norm": True},
+    ),
+    "adam": (clipjax.clipped_adam, {}, rules.moments, {}),
+    "adam_norm_delayed": (
+        clipjax.clipped_adam,
+        {
+            "moment": "norm",
+            "delayed": True,
+            "bias_correction": False,
+            "initial_accumulator_value": 1.0,
+        },
+        rules.moments,
+        {**DELAYED, "norm": True, "correct": False},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ["global_norm", "tensor_norm", "value"])
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_kind_of_clipping_in_every_optimizer(name, kind):
+    """All cases at once, by vmap: each bad number in the first or the third of four gradients."""
+    make, options, rule, numbers = OPTIONS[name]
+    if make is clipjax.clipped_adam:
+        numbers = {**ADAM, "b1": 0.9, "b2": 0.999, **numbers}
+    cases = [spoiled(value, at)[:4] for value in BAD.values() for at in (0, 2)]
+    steps = [
+        jax.tree.map(lambda *leaves: jnp.stack(leaves), *column)
+        for column in zip(*cases, strict=True)
+    ]
+    tx = make(0.1, 1.0, clip=kind, **options)
+    state, rows = jax.vmap(tx.init)(steps[0]), []
+    for g in steps:
+        updates, state = jax.vmap(tx.update)(g, state)
+        rows.append({n: np.asarray(leaf, np.float64) for n, leaf in updates.items()})
+    for number, case in enumerate(cases):
+        with np.errstate(all="ignore"):
+            step = rule(**{"rate": 0.1, "level": 1.0, **numbers}, kind=kind)
+            expected = [step(g) for g in case]
+        actual = [{n: leaf[number] for n, leaf in row.items()} for row in rows]
+        largest = list(BAD)[number // 2] == "largest"
+        assert_follows(actual, expected, largest)

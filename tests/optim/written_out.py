@@ -83,7 +83,7 @@ def adaptive_norm(relative, absolute, decay, warmup_steps):
             known = gamma.get(n, np.inf)
             out |= {n: whole[n]} if warm else clip("global_norm", {n: g[n]}, relative * known)
             norm = global_norm({n: out[n]})
-            # In the warm-up the norm that must be finite is that of the whole gradient. Norms of zero
+            # In the warm-up the norm that must be finite is that of the whole gradient. Zeros
             # do not enter; beside the largest float a norm of 1, clipped, is zero in float32.
             finite = np.isfinite(global_norm(g if warm else {n: g[n]}))
             if finite and norm > np.finfo(np.float32).tiny:
