@@ -126,13 +126,14 @@ def _divide(
 def largest_to_square(dtype: Any) -> float:
     """Return a number just below the root of the largest float: its square is finite.
 
-    The margin of 2^-10 leaves room for the roundings of a mean of such squares.
+    The margin of 2^-7 leaves room for the roundings of a mean of such squares, and in bfloat16 for
+    the number itself.
 
     Examples:
         >>> print(f"{largest_to_square(jnp.float32):.3e}")
-        1.843e+19
+        1.830e+19
     """
-    return float(np.sqrt(np.float64(jnp.finfo(dtype).max))) * (1 - 2.0**-10)
+    return float(np.sqrt(np.float64(jnp.finfo(dtype).max))) * (1 - 2.0**-7)
 
 
 def _bounded(g: jax.Array, dtype: Any) -> jax.Array:
@@ -142,7 +143,7 @@ def _bounded(g: jax.Array, dtype: Any) -> jax.Array:
     beside a coordinate that is cut here, so their quotient is what it would be without the cut.
     """
     largest = largest_to_square(dtype)
-    if jnp.finfo(g.dtype).max <= largest:  # float16 beside float32
+    if float(jnp.finfo(g.dtype).max) <= largest:  # float16 beside float32
         return g
     limit = jnp.asarray(largest, g.dtype)
     return jnp.where(jnp.isfinite(g), jnp.clip(g, -limit, limit), g)

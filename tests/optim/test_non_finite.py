@@ -213,6 +213,18 @@ def test_moments_without_a_clipping(name, bad, at):
 
 
 @pytest.mark.parametrize("moment", ["coordinate", "norm"])
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_moments_of_low_precision_without_a_clipping(dtype, moment):
+    """The first step of Adam is η g/|g|, η g/‖g‖ with a norm; half a unit of bfloat16 is 2^-8."""
+    largest = float(jnp.finfo(dtype).max)
+    g = jnp.array([largest, -largest], dtype)
+    tx = clipjax.clipped_adam(0.1, None, moment=moment)
+    update, _ = tx.update(g, tx.init(jnp.zeros(2)))
+    expected = np.array([-0.1, 0.1]) / (np.sqrt(2) if moment == "norm" else 1)
+    np.testing.assert_allclose(np.asarray(update, np.float64), expected, rtol=2.0**-8)
+
+
+@pytest.mark.parametrize("moment", ["coordinate", "norm"])
 def test_a_moment_that_overflows_is_no_standstill(moment):
     """Delayed, the first step is g itself (b₀ = 1), and the next would be divided by √inf."""
     tx = clipjax.clipped_adagrad(1.0, None, 1.0, 0.0, moment=moment, delayed=True)
