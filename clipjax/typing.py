@@ -42,6 +42,14 @@ class Task(Protocol):
         """Return the scalar training loss, a mean over the batch's real examples (or pixels)."""
         ...
 
+    def weight(self, batch: Batch) -> jax.Array:
+        """Return how many things `loss` is the mean of, a float32 scalar.
+
+        The loss of the union of several batches is the mean of their losses with these weights. A
+        batch in which nothing counts has weight 0, and then a loss and a gradient of 0.
+        """
+        ...
+
     def statistics(self, outputs: jax.Array, batch: Batch) -> Statistics:
         """Return summable statistics of the batch, its masked examples left out."""
         ...

@@ -17,9 +17,22 @@ the gradients are nearly equal, but by Welford's recurrence on the running mean,
 
 .. math:: D_k = D_{k-1} + \frac{k}{k - 1} \|g_k - \bar g_k\|^2, \qquad k = 2, \ldots, m,
 
-which reads the accumulator's own sum: one scalar is stored besides. C² and ‖G‖² are averaged over
+which reads the accumulator's own sum: two scalars are stored besides. C² and ‖G‖² are averaged over
 outer steps *separately*, and divided only when read: the mean of ratios would be biased (and ‖G‖²
 is negative now and then).
+
+**Weights.** With `update(..., weight=w)` the accumulator forms the mean with weights w_i, and the
+estimate assumes that the variance of g_i is inversely proportional to w_i, as it is for the mean
+over w_i independent things (examples, pixels that do not depend on one another, tokens). Then with
+
+.. math:: D = \sum_i w_i \|g_i - \bar g\|^2, \qquad \hat C^2 = \frac{n}{m - 1} \cdot \frac{D}{\bar w}
+
+is unbiased, w̄ being the mean of the m weights: C²/n is the variance of a gradient of weight w̄, and
+C²/(m n) that of their mean. (Labelled pixels of one picture do depend on one another. Where their
+number differs from micro-batch to micro-batch, the estimate leans towards the noise of those that
+have more.) D follows West's recurrence, D_k = D_{k-1} + w_k W_k / W_{k-1} ‖g_k − ḡ_k‖² with
+W_k = w_1 + ... + w_k, which with equal weights is the one above. A micro-batch of weight 0 is left
+out, as if it had not been there.
 
 **What may enter.** An outer step of one micro-batch tells nothing of the variance and is left out,
 as is one in which anything was not finite (squares that overflow included).
@@ -33,6 +46,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from clipjax._weighted_means import relative_weight, squared_deviation
 from clipjax.optim._checks import check_count, check_floating, check_interval
 from clipjax.optim._trees import (
     describe,
@@ -42,15 +56,16 @@ from clipjax.optim._trees import (
     transformation,
     wide_dtype,
 )
-from clipjax.optim.accumulation import AccumulateState
+from clipjax.optim.accumulation import AccumulateState, check_weight, gather
 
 
 class GradientVarianceState(NamedTuple):
     """State of `measure_gradient_variance`; all but `inner_state` are scalars.
 
     Attributes:
-        deviations: D = Σ‖g_i − ḡ‖² over the micro-batches of the outer step under way; float32 or
-            wider.
+        deviations: D = Σ w_i ‖g_i − ḡ‖² over the micro-batches of the outer step under way, the
+            weights in the accumulator's unit; float32 or wider.
+        counted: how many of them have a positive weight; int32.
         count: outer steps measured so far; int32.
         weight: sum of the weights in the two averages, 1 − decay^count; float32 or wider.
         variance: weighted sum of the estimates of C²; same dtype.
@@ -59,6 +74,7 @@ class GradientVarianceState(NamedTuple):
     """
 
     deviations: jax.Array
+    counted: jax.Array
     count: jax.Array
     weight: jax.Array
     variance: jax.Array
@@ -83,36 +99,8 @@ class VarianceStats(NamedTuple):
     count: jax.Array
 
 
-def squared_deviation(gradient: optax.Updates, total: optax.Updates, count: jax.Array) -> jax.Array:
-    """Return what micro-batch number k adds to D: k/(k − 1) · ‖g_k − ḡ_k‖², 0 for k = 1.
-
-    Args:
-        gradient: g_k, the new micro-batch's gradient.
-        total: g_1 + ... + g_k, a tree like it.
-        count: k >= 1, an integer scalar.
-
-    Returns:
-        A scalar, float32 or wider; NaN if the gradient is not finite.
-
-    Examples:
-        >>> g1, g2, g3 = jnp.array([1.0, 0.0]), jnp.array([3.0, 0.0]), jnp.array([5.0, 0.0])
-        >>> print(squared_deviation(g2, g1 + g2, 2) + squared_deviation(g3, g1 + g2 + g3, 3))
-        8.0
-    """
-    dtype = wide_dtype(gradient, total)
-    k = jnp.asarray(count, dtype)
-    # Multiplied, not divided: XLA on CPU would give the quotient a buffer of its own.
-    inverse = 1 / k
-
-    def leaf(g: jax.Array, summed: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.square(g.astype(dtype) - summed.astype(dtype) * inverse))
-
-    gap = sum(jax.tree.leaves(jax.tree.map(leaf, gradient, total)), start=jnp.zeros((), dtype))
-    return gap * (k / jnp.maximum(k - 1, 1))
-
-
-def mean_squared_norm(total: optax.Updates, count: jax.Array) -> jax.Array:
-    """Return ‖ḡ_k‖², ḡ_k = total/k, in float32 or wider.
+def mean_squared_norm(total: optax.Updates, weight: jax.typing.ArrayLike) -> jax.Array:
+    """Return ‖ḡ_k‖², ḡ_k = total/W_k, in float32 or wider.
 
     Examples:
         >>> print(mean_squared_norm(jnp.array([6.0, 8.0]), 2))
@@ -121,7 +109,7 @@ def mean_squared_norm(total: optax.Updates, count: jax.Array) -> jax.Array:
     dtype = wide_dtype(total)
     squares = [jnp.sum(jnp.square(g.astype(dtype))) for g in jax.tree.leaves(total)]
     # Divided last: total/k is formed elsewhere too, and would be kept to be read twice.
-    return sum(squares, start=jnp.zeros((), dtype)) / jnp.asarray(count, dtype) ** 2
+    return sum(squares, start=jnp.zeros((), dtype)) / jnp.asarray(weight, dtype) ** 2
 
 
 def micro_batch_estimates(
@@ -133,7 +121,7 @@ def micro_batch_estimates(
     r"""Return the unbiased estimates of C² and ‖∇f‖² from m micro-batches of n examples.
 
     Args:
-        deviations: D = Σ‖g_i − ḡ‖².
+        deviations: D = Σ‖g_i − ḡ‖²; with weights D/w̄.
         mean_squared_norm: ‖ḡ‖².
         count: m >= 2.
         micro_batch_size: n.
@@ -159,7 +147,8 @@ def measure_gradient_variance(
     r"""Measure the variance of the gradient from the micro-batches that `inner` accumulates.
 
     `inner` is `accumulate_gradients(...)`, `implicit_graduated_optimization(...)` or a wrapper of
-    one; its updates are passed on untouched. After each outer step of m >= 2 micro-batches the
+    one; its updates are passed on untouched, as are extra arguments (its `weight` among them; the
+    module says what the estimate assumes of weights). After each outer step of m >= 2 micro-batches the
     estimates of C² and ‖∇f‖² (the formulas of this module) enter exponential averages, which
     `variance_stats(opt_state)` reads. With C the noise level is `noise_level(η, b, C)`.
 
@@ -170,12 +159,12 @@ def measure_gradient_variance(
 
     Args:
         inner: a transformation with one accumulator in its state.
-        micro_batch_size: n, examples behind each gradient; static under
-            `optax.inject_hyperparams`.
+        micro_batch_size: n, examples behind each gradient (with weights: behind one of mean
+            weight); static under `optax.inject_hyperparams`.
         decay: of the averages over outer steps, in [0, 1); 0 keeps the last estimate only.
 
     Returns:
-        An Optax transformation with state `GradientVarianceState`: five scalars more than `inner`.
+        An Optax transformation with state `GradientVarianceState`: six scalars more than `inner`.
 
     Non-finite gradients: the update is that of `inner`; an outer step with such a gradient, or
     whose squares overflow, enters no average. `optax.apply_if_finite` around the whole skips the
@@ -212,20 +201,30 @@ def measure_gradient_variance(
         dtype = wide_dtype(params)
         # One array each: buffers that are shared cannot be donated.
         deviations, weight, variance, squared_norm = (jnp.zeros((), dtype) for _ in range(4))
-        count = jnp.zeros((), jnp.int32)
-        return GradientVarianceState(deviations, count, weight, variance, squared_norm, inner_state)
+        counted, count = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+        return GradientVarianceState(
+            deviations, counted, count, weight, variance, squared_norm, inner_state
+        )
 
     def update(updates, state: GradientVarianceState, params=None, **extra_args):
         before = _accumulator(state.inner_state)
         dtype = state.variance.dtype
-        k = before.micro_step + 1
+        weight = extra_args.get("weight")
+        check_weight(weight)
         # The accumulator forms the same sum, and compilers form it once; were the old sum read
         # here, it would have to be copied before the accumulator overwrites it.
-        total = jax.tree.map(lambda s, g: s + g.astype(s.dtype), before.total, updates)
-        added = squared_deviation(updates, total, k).astype(dtype)
-        deviations = jnp.where(k == 1, added, state.deviations + added)
+        after = gather(before, updates, weight)
+        share, _ = relative_weight(weight, before.unit)
+        started = before.micro_step > 0
+        added = squared_deviation(updates, after.total, before.weight, share).astype(dtype)
+        deviations = jnp.where(started, state.deviations, 0) + added
+        k = jnp.where(started, state.counted, 0) + (share != 0).astype(jnp.int32)
+        total_weight = jnp.where(k == 0, 1, after.weight)
         variance, squared_norm = micro_batch_estimates(
-            deviations, mean_squared_norm(total, k), k, micro_batch_size
+            deviations * (k.astype(dtype) / total_weight),
+            mean_squared_norm(after.total, total_weight),
+            k,
+            micro_batch_size,
         )
         updates, inner_state = inner.update(updates, state.inner_state, params, **extra_args)
         ended = _accumulator(inner_state).micro_step == 0
@@ -238,6 +237,7 @@ def measure_gradient_variance(
 
         return updates, GradientVarianceState(
             deviations,
+            k,
             jnp.where(measured, increment(state.count), state.count),
             average(state.weight, jnp.ones((), dtype)),
             average(state.variance, variance),

@@ -52,11 +52,14 @@ class Segmentation:
         """Return (image / 255 - mean) / std, float32 (batch, height, width, channels)."""
         return common.normalize(batch["image"], self.mean, self.std)
 
+    def _counts(self, batch: Batch) -> jax.Array:
+        """Return whether each pixel counts, bool (batch, h, w)."""
+        return (batch["label"] != self.void_label) & (batch["mask"][:, None, None] > 0)
+
     def _pixel_losses(self, outputs: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
         """Return each pixel's cross-entropy and whether it counts, both (batch, h, w)."""
-        label = batch["label"]
-        counts = (label != self.void_label) & (batch["mask"][:, None, None] > 0)
-        values = losses.softmax_cross_entropy(outputs, jnp.where(counts, label, 0))
+        counts = self._counts(batch)
+        values = losses.softmax_cross_entropy(outputs, jnp.where(counts, batch["label"], 0))
         return values, counts
 
     def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:
@@ -67,6 +70,10 @@ class Segmentation:
             batch: with `label` and `mask`.
         """
         return losses.masked_mean(*self._pixel_losses(outputs, batch))
+
+    def weight(self, batch: Batch) -> jax.Array:
+        """Return the number of labelled pixels of the real examples, float32."""
+        return jnp.sum(self._counts(batch), dtype=jnp.float32)
 
     def statistics(self, outputs: jax.Array, batch: Batch) -> Statistics:
         """Return the sums from which `metrics` are made.

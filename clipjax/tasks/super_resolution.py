@@ -85,6 +85,10 @@ class SuperResolution:
         values = losses.squared_error(outputs, self.targets(batch))
         return losses.masked_mean(values, batch["mask"])
 
+    def weight(self, batch: Batch) -> jax.Array:
+        """Return the number of images that are real, float32: what `loss` is the mean of."""
+        return jnp.sum(batch["mask"], dtype=jnp.float32)
+
     def statistics(self, outputs: jax.Array, batch: Batch) -> Statistics:
         """Return the sums from which `metrics` are made.
 

@@ -6,10 +6,20 @@
 
 `Program` holds the compiled functions of one (model, task, optimizer); the seed and the rates are
 arguments at run time (`Controls`), so runs that differ in nothing else share one compilation.
-Large batches are accumulated by the host: it counts micro-batches, one compiled function adds a
-micro-batch's gradient, another applies the mean. (A `lax.scan` around a convolution's gradient is
-41 times slower on CPU.) How much the micro-batches' gradients differ tells the variance of the
-gradient, at the cost of their norms: the metric `gradient_variance`.
+Large batches are accumulated by the host: one compiled function adds a micro-batch's gradient,
+another applies the mean. (A `lax.scan` around a convolution's gradient is 41 times slower on CPU.)
+The mean is weighed by `Task.weight`, so loss and gradient are those of the one large batch however
+many pixels or examples of each micro-batch count.
+
+How much the micro-batches' gradients differ tells the variance of the gradient, at the cost of
+their norms: the metric `gradient_variance`, the variance C² of one example's gradient. It assumes
+that a micro-batch's gradient has a variance inversely proportional to its weight, as the mean over
+so many independent things has; where all weigh the same, nothing is assumed. With N examples that
+count, in m micro-batches of positive weight,
+
+    C² = N / (m - 1) · Σ w_i ‖g_i − ḡ‖² / Σ w_i,
+
+so that C² / N is the variance of the step's gradient. It is NaN where m is 0 or 1.
 """
 
 import functools
@@ -22,6 +32,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from clipjax._weighted_means import add_weighed, relative_weight, squared_deviation
 from clipjax.train import mesh as meshes
 from clipjax.train.state import TrainState
 from clipjax.typing import Batch, Params, Statistics, Task
@@ -37,13 +48,23 @@ class Controls(NamedTuple):
 
 
 class Accumulator(NamedTuple):
-    """Sums over the micro-batches of one optimizer step."""
+    """Sums over the micro-batches of one optimizer step, weights in units of `unit`.
+
+    A micro-batch of weight 0 adds to the statistics only.
+    """
 
     gradients: Params
-    deviation: jax.Array
-    """Of the micro-batches' gradients from their mean, squared."""
-    examples: jax.Array
+    """Each times its micro-batch's weight."""
     loss: jax.Array
+    """Likewise."""
+    weight: jax.Array
+    unit: jax.Array
+    """The first positive weight."""
+    deviation: jax.Array
+    """Of the micro-batches' gradients from their mean, squared, times the weight."""
+    examples: jax.Array
+    counted: jax.Array
+    """Micro-batches of positive weight."""
     statistics: Statistics
 
 
@@ -107,7 +128,7 @@ class Program:
             "init": functools.partial(compiled(self._init, (whole, whole, parts)), self.pretrained),
             "train_step": compiled(self._train_step, (whole, parts, whole), (0,)),
             "accumulate": compiled(self._accumulate, (whole, whole, parts, whole, whole), (1,)),
-            "apply_accumulated": compiled(self._apply_accumulated, (whole,) * 4, (0,)),
+            "apply_accumulated": compiled(self._apply_accumulated, (whole,) * 3, (0,)),
             "evaluate": compiled(self._evaluate, (whole, whole, parts)),
             "predict": compiled(self._predict, (whole, whole, parts)),
             "average": compiled(self.evaluation_params, (whole, whole)),
@@ -138,9 +159,11 @@ class Program:
         key = jax.random.fold_in(key, micro_step)
         return jax.value_and_grad(self._loss, has_aux=True)(state.params, model_state, batch, key)
 
-    def _update(self, state, gradients, model_state, controls):
-        updates, opt_state = self.optimizer(controls.rates).update(
-            gradients, state.opt_state, state.params
+    def _update(self, state, gradients, model_state, controls, weight):
+        """Apply a gradient; its weight is for methods that accumulate, others leave it alone."""
+        optimizer = optax.with_extra_args_support(self.optimizer(controls.rates))
+        updates, opt_state = optimizer.update(
+            gradients, state.opt_state, state.params, weight=weight
         )
         params = optax.apply_updates(state.params, updates)
         return TrainState(state.step + 1, params, opt_state, model_state)
@@ -160,7 +183,8 @@ class Program:
         (loss, (model_state, statistics)), gradients = self._gradient(
             state, state.model_state, batch, controls, 0
         )
-        state = self._update(state, gradients, model_state, controls)
+        weight = self.task.weight(batch)
+        state = self._update(state, gradients, model_state, controls, weight)
         return state, self._metrics(state, loss, gradients, statistics, controls)
 
     def _accumulate(self, state: TrainState, so_far, batch: Batch, controls: Controls, micro_step):
@@ -169,24 +193,43 @@ class Program:
         (loss, (model_state, statistics)), gradients = self._gradient(
             state, model_state, batch, controls, micro_step
         )
-        examples = jnp.asarray(len(batch["mask"]), jnp.float32)
-        new = Accumulator(gradients, jnp.zeros_like(loss), examples, loss, statistics)
+        # In the loss's dtype or wider: float32, or float64 where that is switched on.
+        weight = jnp.asarray(self.task.weight(batch), float)
+        unit = jnp.zeros_like(weight) if sums is None else sums.unit
+        share, unit = relative_weight(weight, unit)
+        counts = (share != 0).astype(jnp.float32)
+        examples = counts * jnp.sum(batch["mask"] > 0, dtype=jnp.float32)
         if sums is None:
-            return model_state, new
-        total = jax.tree.map(jnp.add, sums, new)
-        moved = squared_deviation(gradients, total.gradients, micro_step + 1)
-        return model_state, total._replace(deviation=total.deviation + moved)
-
-    def _apply_accumulated(self, state: TrainState, so_far, controls: Controls, micro_steps):
-        model_state, sums = so_far
-        gradients, loss = jax.tree.map(
-            lambda total: total / micro_steps.astype(total.dtype), (sums.gradients, sums.loss)
+            gradients, loss = jax.tree.map(lambda x: jnp.where(share == 0, 0, x), (gradients, loss))
+            none = jnp.zeros_like(loss)
+            return model_state, Accumulator(
+                gradients, loss, share, unit, none, examples, counts, statistics
+            )
+        total, loss = jax.tree.map(
+            lambda s, x: add_weighed(s, x, share), (sums.gradients, sums.loss), (gradients, loss)
         )
-        state = self._update(state, gradients, model_state, controls)
+        moved = squared_deviation(gradients, total, sums.weight, share)
+        return model_state, Accumulator(
+            gradients=total,
+            loss=loss,
+            weight=sums.weight + share,
+            unit=unit,
+            deviation=sums.deviation + moved.astype(sums.deviation.dtype),
+            examples=sums.examples + examples,
+            counted=sums.counted + counts,
+            statistics=jax.tree.map(jnp.add, sums.statistics, statistics),
+        )
+
+    def _apply_accumulated(self, state: TrainState, so_far, controls: Controls):
+        model_state, sums = so_far
+        total = jnp.where(sums.weight == 0, 1, sums.weight)  # nothing counts: 0, as in one batch
+        gradients, loss = jax.tree.map(
+            lambda summed: summed / total.astype(summed.dtype), (sums.gradients, sums.loss)
+        )
+        state = self._update(state, gradients, model_state, controls, sums.weight * sums.unit)
         metrics = self._metrics(state, loss, gradients, sums.statistics, controls)
-        # Unbiased for independent micro-batches: Ĉ² = b Σ‖g_i − ḡ‖² / (m − 1).
-        size = sums.examples / micro_steps
-        metrics["scalars"]["gradient_variance"] = size * sums.deviation / (micro_steps - 1)
+        variance = sums.examples * (sums.deviation / sums.weight) / (sums.counted - 1)
+        metrics["scalars"]["gradient_variance"] = variance
         return state, metrics
 
     def _predict(self, params: Params, model_state, batch: Batch) -> jax.Array:
@@ -196,21 +239,6 @@ class Program:
 
     def _evaluate(self, params: Params, model_state, batch: Batch) -> Statistics:
         return self.task.statistics(self._predict(params, model_state, batch), batch)
-
-
-def squared_deviation(gradient: Params, total: Params, count: jax.typing.ArrayLike) -> jax.Array:
-    r"""Return what the k-th gradient adds to Σ‖g_i − ḡ‖², k = `count` ≥ 2.
-
-    .. math:: \frac{k}{k - 1} \|g_k - \bar g_k\|^2, \qquad \bar g_k = \text{total} / k
-
-    (Welford 1962.) The difference Σ‖g_i‖² − m‖ḡ‖² would cancel where the noise is small.
-
-    Examples:
-        >>> print(squared_deviation(jnp.array(5.0), jnp.array(8.0), 2))  # 3 and 5, their mean 4
-        2.0
-    """
-    squares = jax.tree.map(lambda g, s: jnp.sum((g - s / count) ** 2), gradient, total)
-    return jnp.asarray(sum(jax.tree.leaves(squares)) * (count / (count - 1)))
 
 
 def overlay(params: Params, given: Mapping[str, Any]) -> Params:
@@ -242,13 +270,18 @@ def step(
 ) -> tuple[TrainState, dict[str, Any]]:
     """Do one optimizer step on one global batch, given as one or more micro-batches.
 
-    With several, the gradient is the mean of the micro-batches' gradients (the trajectory of
-    `clipjax.accumulate_gradients`), BatchNorm sees them one after another.
+    With several, loss and gradient are the means of the micro-batches', weighed by `Task.weight`
+    (the trajectory of `clipjax.accumulate_gradients` with these weights): those of the one large
+    batch, to rounding, for networks that treat examples one by one. BatchNorm does not. It sees the
+    micro-batches one after another and normalises each by its own moments, so there the gradient
+    is another than the large batch's. A micro-batch of weight 0 changes nothing but BatchNorm's
+    running statistics. Where all weigh 0, loss and gradient are 0, as for one batch in which
+    nothing counts; the optimizer does its step with that.
 
     Args:
         program: the compiled functions.
         state: the state before; its buffers are donated.
-        micro_batches: equal parts of the global batch, placed on the mesh.
+        micro_batches: parts of the global batch, of one shape, placed on the mesh.
         controls: seed and rates.
 
     Returns:
@@ -260,4 +293,4 @@ def step(
     so_far: Any = (jax.tree.map(jnp.copy, state.model_state), None)
     for index, batch in enumerate(micro_batches):
         so_far = program.accumulate(state, so_far, batch, controls, jnp.int32(index))
-    return program.apply_accumulated(state, so_far, controls, jnp.int32(len(micro_batches)))
+    return program.apply_accumulated(state, so_far, controls)

@@ -32,7 +32,7 @@ def measure(task, outputs, arrays, batch_size=8):
 def assert_implements_task(task):
     """Every method of the protocol is there, with its parameters and annotations."""
     methods = [name for name in vars(Task) if not name.startswith("_")]
-    assert sorted(methods) == ["inputs", "loss", "metrics", "samples", "statistics"]
+    assert sorted(methods) == ["inputs", "loss", "metrics", "samples", "statistics", "weight"]
     for name in methods:
         expected = inspect.signature(getattr(Task, name))
         assert inspect.signature(getattr(type(task), name)) == expected, name

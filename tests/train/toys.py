@@ -43,6 +43,9 @@ class Regression:
     def loss(self, outputs, batch):
         return jnp.mean((outputs - batch["label"]) ** 2)
 
+    def weight(self, batch):
+        return jnp.float32(len(batch["mask"]))
+
     def statistics(self, outputs, batch):
         squares = batch["mask"] * (outputs - batch["label"]) ** 2
         return {"squares": jnp.sum(squares), "count": jnp.sum(batch["mask"])}
