@@ -164,9 +164,10 @@ def accumulate_gradients(
         gathered = gather(state, updates, weight)
 
         def step(gathered, params):
-            count = jnp.where(gathered.weight == 0, 1, gathered.weight)
+            # Once the reciprocal, as compilers do for a count: the bits of the plain mean.
+            inverse = 1 / jnp.where(gathered.weight == 0, 1, gathered.weight)
             mean = jax.tree.map(
-                lambda s, g: (s / count.astype(s.dtype)).astype(g.dtype), gathered.total, updates
+                lambda s, g: (s * inverse.astype(s.dtype)).astype(g.dtype), gathered.total, updates
             )
             whole = {} if weight is None else {"weight": gathered.weight * gathered.unit}
             new_updates, inner_state = inner.update(

@@ -25,7 +25,9 @@ is negative now and then).
 estimate assumes that the variance of g_i is inversely proportional to w_i, as it is for the mean
 over w_i independent things (examples, pixels that do not depend on one another, tokens). Then with
 
-.. math:: D = \sum_i w_i \|g_i - \bar g\|^2, \qquad \hat C^2 = \frac{n}{m - 1} \cdot \frac{D}{\bar w}
+.. math::
+
+   D = \sum_i w_i \|g_i - \bar g\|^2, \qquad \hat C^2 = \frac{n}{m - 1} \cdot \frac{D}{\bar w}
 
 is unbiased, w̄ being the mean of the m weights: C²/n is the variance of a gradient of weight w̄, and
 C²/(m n) that of their mean. (Labelled pixels of one picture do depend on one another. Where their
@@ -148,8 +150,8 @@ def measure_gradient_variance(
 
     `inner` is `accumulate_gradients(...)`, `implicit_graduated_optimization(...)` or a wrapper of
     one; its updates are passed on untouched, as are extra arguments (its `weight` among them; the
-    module says what the estimate assumes of weights). After each outer step of m >= 2 micro-batches the
-    estimates of C² and ‖∇f‖² (the formulas of this module) enter exponential averages, which
+    module says what the estimate assumes of weights). After each outer step of m >= 2 micro-batches
+    the estimates of C² and ‖∇f‖² (the formulas of this module) enter exponential averages, which
     `variance_stats(opt_state)` reads. With C the noise level is `noise_level(η, b, C)`.
 
     The gradients given to this transformation must be those that are accumulated: put what changes

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
-from clipjax._weighted_means import add_weighed, relative_weight, squared_deviation
+from clipjax._weighted_means import relative_weight, squared_deviation
 from clipjax.train import mesh as meshes
 from clipjax.train.state import TrainState
 from clipjax.typing import Batch, Params, Statistics, Task
@@ -143,8 +143,8 @@ class Program:
             jnp.zeros((), jnp.int32), params, self.optimizer(controls.rates).init(params), variables
         )
 
-    def _loss(self, params, model_state, batch, key):
-        """Return the loss, and (new model state, statistics) on the side."""
+    def _loss(self, params, model_state, batch, key, share=None):
+        """Return the loss, `share` times if given; (new model state, statistics) on the side."""
         outputs, model_state = self.model.apply(
             {"params": params, **model_state},
             self.task.inputs(batch),
@@ -152,12 +152,16 @@ class Program:
             rngs={"dropout": key},
             mutable=list(model_state),
         )
-        return self.task.loss(outputs, batch), (model_state, self.task.statistics(outputs, batch))
+        loss = self.task.loss(outputs, batch)
+        loss = loss if share is None else loss * share.astype(loss.dtype)
+        return loss, (model_state, self.task.statistics(outputs, batch))
 
-    def _gradient(self, state, model_state, batch, controls, micro_step):
+    def _gradient(self, state, model_state, batch, controls, micro_step, share=None):
         key = jax.random.fold_in(jax.random.key(controls.seed), state.step)
         key = jax.random.fold_in(key, micro_step)
-        return jax.value_and_grad(self._loss, has_aux=True)(state.params, model_state, batch, key)
+        return jax.value_and_grad(self._loss, has_aux=True)(
+            state.params, model_state, batch, key, share
+        )
 
     def _update(self, state, gradients, model_state, controls, weight):
         """Apply a gradient; its weight is for methods that accumulate, others leave it alone."""
@@ -190,41 +194,41 @@ class Program:
     def _accumulate(self, state: TrainState, so_far, batch: Batch, controls: Controls, micro_step):
         """Add a micro-batch; `so_far` is (model state, sums), the sums None at the first."""
         model_state, sums = so_far
-        (loss, (model_state, statistics)), gradients = self._gradient(
-            state, model_state, batch, controls, micro_step
-        )
         # In the loss's dtype or wider: float32, or float64 where that is switched on.
         weight = jnp.asarray(self.task.weight(batch), float)
         unit = jnp.zeros_like(weight) if sums is None else sums.unit
         share, unit = relative_weight(weight, unit)
+        # The loss is weighed, not its gradient: where all weigh the same the sums are compiled as
+        # they would be without weights, to the same bits.
+        (loss, (model_state, statistics)), gradients = self._gradient(
+            state, model_state, batch, controls, micro_step, share
+        )
         counts = (share != 0).astype(jnp.float32)
-        examples = counts * jnp.sum(batch["mask"] > 0, dtype=jnp.float32)
-        if sums is None:
-            gradients, loss = jax.tree.map(lambda x: jnp.where(share == 0, 0, x), (gradients, loss))
-            none = jnp.zeros_like(loss)
-            return model_state, Accumulator(
-                gradients, loss, share, unit, none, examples, counts, statistics
-            )
-        total, loss = jax.tree.map(
-            lambda s, x: add_weighed(s, x, share), (sums.gradients, sums.loss), (gradients, loss)
-        )
-        moved = squared_deviation(gradients, total, sums.weight, share)
-        return model_state, Accumulator(
-            gradients=total,
+        new = Accumulator(
+            gradients=gradients,
             loss=loss,
-            weight=sums.weight + share,
-            unit=unit,
-            deviation=sums.deviation + moved.astype(sums.deviation.dtype),
-            examples=sums.examples + examples,
-            counted=sums.counted + counts,
-            statistics=jax.tree.map(jnp.add, sums.statistics, statistics),
+            weight=share,
+            unit=jnp.zeros_like(unit) if sums is not None else unit,
+            deviation=jnp.zeros_like(loss),
+            examples=counts * jnp.sum(batch["mask"] > 0, dtype=jnp.float32),
+            counted=counts,
+            statistics=statistics,
         )
+        if sums is None:
+            return model_state, new
+        total = jax.tree.map(jnp.add, sums, new)
+        own = jax.tree.map(lambda g: g / jnp.where(share == 0, 1, share).astype(g.dtype), gradients)
+        moved = squared_deviation(own, total.gradients, sums.weight, share)
+        deviation = total.deviation + moved.astype(loss.dtype)
+        return model_state, total._replace(unit=unit, deviation=deviation)
 
     def _apply_accumulated(self, state: TrainState, so_far, controls: Controls):
         model_state, sums = so_far
         total = jnp.where(sums.weight == 0, 1, sums.weight)  # nothing counts: 0, as in one batch
+        # Once the reciprocal, as compilers do for a count: the same bits where all weigh the same.
+        inverse = 1 / total
         gradients, loss = jax.tree.map(
-            lambda summed: summed / total.astype(summed.dtype), (sums.gradients, sums.loss)
+            lambda summed: summed * inverse.astype(summed.dtype), (sums.gradients, sums.loss)
         )
         state = self._update(state, gradients, model_state, controls, sums.weight * sums.unit)
         metrics = self._metrics(state, loss, gradients, sums.statistics, controls)

@@ -193,6 +193,75 @@ def test_same_path_as_the_hosts_form():
     np.testing.assert_allclose(losses, grouped, rtol=1e-5)
 
 
+WEIGHTS = (4.0, 0.0, 1.0, 0.0, 3.0, 2.0, 0.0, 0.0, 0.0)
+"""Three outer steps of three; nothing weighs anything in the last."""
+
+
+def weighted(tx, grads, weights):
+    """Return the updates of each micro-step (leading axis), by `jit` of a `scan`."""
+    params = jax.tree.map(lambda g: g[0], grads)
+
+    def micro_step(state, step):
+        g, weight = step
+        updates, state = tx.update(g, state, params, weight=weight)
+        return state, updates
+
+    return jax.jit(lambda s, x: jax.lax.scan(micro_step, s, x))(tx.init(params), (grads, weights))[
+        1
+    ]
+
+
+def test_weights_give_the_weighted_mean_under_scan_vmap_and_chain():
+    """Against float64; what weighs 0 is NaN or inf here, and leaves no trace."""
+    rng = np.random.default_rng(0)
+    grads = rng.normal(size=(2, 9, 5)).astype(np.float32)
+    weights = np.float32([WEIGHTS, [1.0, 5.0, 2.0, 7.0, 7.0, 7.0, 0.0, 0.0, 1.0]])
+    expected = np.zeros((2, 9, 5))
+    for row in (0, 1):
+        for end in (2, 5, 8):
+            w = np.float64(weights[row, end - 2 : end + 1])
+            expected[row, end] = -w @ np.float64(grads[row, end - 2 : end + 1]) / max(w.sum(), 1)
+    grads[weights == 0] = np.nan
+    grads[0, 3] = np.inf
+    inner = optax.chain(optax.identity(), optax.sgd(1.0))
+    tx = optax.chain(optax.identity(), clipjax.accumulate_gradients(inner, 3))
+    updates = jax.vmap(lambda g, w: weighted(tx, g, w))(grads, weights)
+    np.testing.assert_allclose(updates, expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("weight", [1.0, 13.0, 1e-30, 1e30])
+def test_equal_weights_are_no_weights_to_the_bit(weight):
+    grads = jnp.asarray(np.random.default_rng(1).normal(size=(9, 50)), jnp.float32)
+    tx = clipjax.accumulate_gradients(clipjax.clipped_sgd(0.1, 1.0, momentum=0.9), 3)
+    state, plain = tx.init(grads[0]), []
+    for g in grads:
+        updates, state = tx.update(g, state, grads[0])
+        plain.append(updates)
+    np.testing.assert_array_equal(weighted(tx, grads, jnp.full(9, weight)), plain)
+
+
+def test_accumulators_within_accumulators_weigh_exactly():
+    """Two by two: the inner one is given the sums 4 and 6 as weights."""
+    grads, weights = jnp.asarray([1.0, 2.0, 3.0, 5.0]), jnp.asarray([1.0, 3.0, 1.0, 5.0])
+    tx = clipjax.accumulate_gradients(clipjax.accumulate_gradients(optax.sgd(1.0), 2), 2)
+    updates = weighted(tx, grads, weights)
+    # (1 · 1 + 3 · 2 + 1 · 3 + 5 · 5) / 10
+    np.testing.assert_allclose(updates, [0, 0, 0, -3.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (-1.0, r"weight must lie in \[0, inf\], got -1.0"),
+        (np.ones(3), r"one number for the whole gradient, got shape \(3,\): sum the weights"),
+    ],
+)
+def test_weights_that_are_none_are_refused(weight, message):
+    tx = clipjax.accumulate_gradients(optax.sgd(1.0), 2)
+    with pytest.raises(ValueError, match=message):
+        tx.update(jnp.zeros(3), tx.init(jnp.zeros(3)), weight=weight)
+
+
 @pytest.mark.parametrize(
     ("every", "message"),
     [

@@ -84,6 +84,43 @@ def test_averages_of_numerator_and_denominator():
     assert np.isfinite(stats.variance[2:]).all()
 
 
+def test_weights_that_are_numbers_of_examples_leave_it_unbiased():
+    """Micro-batches of 1, 0, 2 and 6 examples of 3 on average, among those that have any.
+
+    Against D / w̄ · n / (m − 1) in float64, and over 4,000 outer steps within four standard errors
+    of C² = tr AAᵀ.
+    """
+    rng = np.random.default_rng(0)
+    mean, outer, sizes = np.array([0.3, -0.2, 0.1]), 4000, np.array([1, 0, 2, 6])
+    root = np.array([[1.0, 0.5, 0.0], [0.0, 0.8, 0.2], [0.3, 0.0, 1.5]])
+    noise = rng.normal(size=(outer, 4, 3)) / np.sqrt(np.maximum(sizes, 1))[:, None]
+    gradients = mean + noise @ root.T
+    expected = []
+    for group in gradients[:, sizes > 0]:
+        w = sizes[sizes > 0]
+        deviation = w @ np.square(group - w @ group / 9).sum(axis=1)
+        expected.append(3 / 2 * deviation / 3)
+    gradients[:, 1] = np.nan
+    tx = measure_gradient_variance(
+        clipjax.accumulate_gradients(optax.sgd(0.1), 4), micro_batch_size=3, decay=0.0
+    )
+    steps = jnp.asarray(gradients.reshape(-1, 3), jnp.float32), jnp.tile(sizes, outer)
+
+    def step(state, given):
+        _, state = tx.update(given[0], state, weight=given[1])
+        return state, variance_stats(state)
+
+    state, stats = jax.jit(lambda s, x: jax.lax.scan(step, s, x))(tx.init(jnp.zeros(3)), steps)
+    assert state.count == outer
+    np.testing.assert_allclose(stats.variance[3::4], expected, rtol=1e-3)
+    for values, true in (
+        (stats.variance[3::4], np.trace(root @ root.T)),
+        (stats.squared_norm[3::4], mean @ mean),
+    ):
+        values = np.asarray(values, np.float64)
+        assert abs(values.mean() - true) < 4 * values.std() / outer**0.5
+
+
 def test_nearly_equal_gradients_do_not_cancel():
     """Gradients 1000 ± 0.01 in float32: Σ|g|² − m|ḡ|² is all rounding."""
     rng = np.random.default_rng(2)
