@@ -21,7 +21,8 @@ ScalarOrSchedule: TypeAlias = jax.typing.ArrayLike | Schedule
 
 Batch: TypeAlias = Mapping[str, jax.Array]
 """Arrays whose leading axis is the example, among them `mask` (batch,), 1.0 for real examples
-and 0.0 for the padding of a last, partial batch."""
+and 0.0 for the padding of a last, partial batch. Where pictures of several sizes are padded to one,
+`size` int32 (batch, 2): rows and columns of each `image` that are no padding."""
 
 HostBatch: TypeAlias = dict[str, np.ndarray]
 """The same on the host, before it is placed on devices."""

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from clipjax._extent import cut
 from clipjax.models.initializers import bilinear, he_normal_fan_out
 from clipjax.models.pooling import max_pool
 
@@ -49,8 +50,12 @@ class VGG16Features(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Map (batch, h, w, c) to (batch, ceil(h / 2^s), ceil(w / 2^s), channels)."""
+    def __call__(self, x: jax.Array, *, train: bool, size: jax.Array | None = None) -> jax.Array:
+        """Map (batch, h, w, c) to (batch, ceil(h / 2^s), ceil(w / 2^s), channels).
+
+        With `size`, as in `FCN32s`, the result is zero where there is nothing but padding.
+        """
+        x = cut(x, size)
         for block, convs in enumerate(self.block_sizes[: self.pool_stages], start=1):
             for conv in range(1, convs + 1):
                 x = nn.Conv(
@@ -68,7 +73,8 @@ class VGG16Features(nn.Module):
                         dtype=self.dtype,
                         name=f"block{block}_bn{conv}",
                     )(x)
-                x = nn.relu(x)
+                x = cut(nn.relu(x), size, 0.5 ** (block - 1))
+            # Zeros beyond the picture change no maximum: nothing is below zero.
             x = max_pool(x, 2)
         return x
 
@@ -171,12 +177,15 @@ class FCN32s(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool, size: jax.Array | None = None) -> jax.Array:
         """Return the scores of each pixel.
 
         Args:
             x: (batch, height, width, channels), normalised; any height and width.
             train: use the batch's moments, and dropout.
+            size: int (batch, 2), how many rows and columns of each picture are no padding, for
+                evaluation: the scores there are those of the picture without padding. None where
+                all are. (The batch's moments, in training, would include the padding.)
 
         Returns:
             Logits (batch, height, width, num_classes), float32.
@@ -190,7 +199,7 @@ class FCN32s(nn.Module):
             bn_momentum=self.bn_momentum,
             dtype=self.dtype,
             name="vgg16",
-        )(x, train=train)
+        )(x, train=train, size=size)
         for name, kernel in (("fc6", self.fc_kernel), ("fc7", 1)):
             x = nn.Conv(
                 self.fc_width,
@@ -217,6 +226,7 @@ class FCN32s(nn.Module):
             dtype=self.dtype,
             name="score",
         )(x)
+        x = cut(x, size, 0.5**self.pool_stages)
         x = BilinearConvTranspose(self.num_classes, 2**self.pool_stages, name="upscore")(x)
         return x[:, :height, :width].astype(jnp.float32)
 

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from clipjax._extent import cut, resize_cubic
 from clipjax.models._checks import check_choice
 from clipjax.models.initializers import he_normal_fan_in
 
@@ -51,8 +52,8 @@ class ResidualBlock(nn.Module):
     dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Map (batch, h, w, features) to the same shape."""
+    def __call__(self, x: jax.Array, *, train: bool, size: jax.Array | None = None) -> jax.Array:
+        """Map (batch, h, w, features) to the same shape, zero beyond `size` (as in `SRResNet`)."""
         y = x
         for number in (1, 2):
             y = nn.Conv(
@@ -71,8 +72,8 @@ class ResidualBlock(nn.Module):
                 name=f"bn{number}",
             )(y)
             if number == 1:
-                y = prelu("prelu")(y)
-        return x + y
+                y = cut(prelu("prelu")(y), size)
+        return cut(x + y, size)
 
 
 def prelu(name: str) -> nn.PReLU:
@@ -126,13 +127,16 @@ class SRResNet(nn.Module):
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool, size: jax.Array | None = None) -> jax.Array:
         """Return the upscaled images.
 
         Args:
             x: (batch, height, width, out_channels), on the scale of the targets.
             train: use the batch's moments (and update the running ones) instead of the running
                 ones.
+            size: int (batch, 2), how many rows and columns of each image are no padding, for
+                evaluation: there the result is that of the image without padding. None where all
+                are. (The batch's moments, in training, would include the padding.)
 
         Returns:
             (batch, scale height, scale width, out_channels), float32, not clipped.
@@ -155,15 +159,15 @@ class SRResNet(nn.Module):
             )
 
         low = x
-        x = conv(self.channels, self.kernel_size, "conv_in")(x)
-        x = trunk = prelu("prelu_in")(x)
+        x = conv(self.channels, self.kernel_size, "conv_in")(cut(x, size))
+        x = trunk = cut(prelu("prelu_in")(x), size)
         for block in range(self.num_blocks):
             x = ResidualBlock(
                 self.channels,
                 bn_momentum=self.bn_momentum,
                 dtype=self.dtype,
                 name=f"block{block + 1}",
-            )(x, train=train)
+            )(x, train=train, size=size)
         x = conv(self.channels, 3, "conv_mid", use_bias=False)(x)
         x = nn.BatchNorm(
             use_running_average=not train,
@@ -171,14 +175,14 @@ class SRResNet(nn.Module):
             dtype=self.dtype,
             name="bn_mid",
         )(x)
-        x = x + trunk
+        x = cut(x + trunk, size)
         for stage in range(1, int(math.log2(self.scale)) + 1):
             x = conv(4 * self.channels, 3, f"upsample{stage}_conv")(x)
-            x = prelu(f"upsample{stage}_prelu")(pixel_shuffle(x, 2))
+            x = cut(prelu(f"upsample{stage}_prelu")(pixel_shuffle(x, 2)), size, 2**stage)
         last_init = nn.initializers.zeros if skip else he_normal_fan_in
         x = conv(self.out_channels, self.kernel_size, "conv_out", kernel_init=last_init)(x)
         x = x.astype(jnp.float32)
         if skip:
             low = low.astype(jnp.float32)
-            x = x + jax.image.resize(low, x.shape, "cubic")
+            x = x + resize_cubic(low, x.shape, size)
         return x

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from clipjax import losses, metrics
+from clipjax._extent import resize_cubic
 from clipjax.tasks import common
 from clipjax.typing import Batch, Statistics
 
@@ -71,8 +72,11 @@ class SuperResolution:
         return self._scaled(batch["target"])
 
     def bicubic(self, batch: Batch) -> jax.Array:
-        """Return the images upscaled by bicubic interpolation (Keys 1981, a = -1/2), clipped."""
-        upscaled = jax.image.resize(self.inputs(batch), batch["target"].shape, "cubic")
+        """Return the images upscaled by bicubic interpolation (Keys 1981, a = -1/2), clipped.
+
+        What `size` says is padding has no part in it.
+        """
+        upscaled = resize_cubic(self.inputs(batch), batch["target"].shape, batch.get("size"))
         return jnp.clip(upscaled, 0.0, self.data_range)
 
     def loss(self, outputs: jax.Array, batch: Batch) -> jax.Array:

@@ -90,7 +90,8 @@ class Program:
     """One (model, task, optimizer) over one mesh, each function compiled at its first use.
 
     Attributes:
-        model: a Flax module, `apply(variables, x, train=..., rngs=..., mutable=...)`.
+        model: a Flax module, `apply(variables, x, train=..., rngs=..., mutable=...)`; in
+            evaluation with `size=...`, too, where batches have it (whole pictures, padded).
         task: what is lost and measured.
         optimizer: the rates -> the transformation; called inside the compiled functions.
         evaluation_params: (opt_state, params) -> the parameters to evaluate; the identity for
@@ -237,8 +238,10 @@ class Program:
         return state, metrics
 
     def _predict(self, params: Params, model_state, batch: Batch) -> jax.Array:
+        # Pictures padded to one size: the model is told how much of each is real.
+        size = {"size": batch["size"]} if "size" in batch else {}
         return self.model.apply(
-            {"params": params, **model_state}, self.task.inputs(batch), train=False
+            {"params": params, **model_state}, self.task.inputs(batch), train=False, **size
         )
 
     def _evaluate(self, params: Params, model_state, batch: Batch) -> Statistics:

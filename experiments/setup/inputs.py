@@ -20,7 +20,9 @@ CROPS = {"classification": 224, "segmentation": 320, "super_resolution": 24}
 """Side of the training crops of pictures that differ in size; of the small image for the last."""
 
 BUCKETS = {"segmentation": 128, "super_resolution": 64}
-"""Whole pictures are evaluated padded to multiples of this: VOC's then have at most 16 sizes."""
+"""Whole pictures are evaluated padded to multiples of this: VOC's then have at most 16 sizes.
+
+The networks are told how much of each is padding and keep it out: scores do not depend on this."""
 
 
 def views(run: config.Run, *sources: data.Source) -> data.Views | None:

@@ -164,3 +164,19 @@ def test_hashable_with_block_sizes_from_a_list():
     """Modules are static arguments of jit."""
     lists, tuples = (FCN32s(3, pool_stages=2, block_sizes=b) for b in ([1, 2], (1, 2)))
     assert hash(lists) == hash(tuples)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_padding_changes_no_score(batch_norm):
+    """Sizes that no stride divides, padded with noise to one size: as each by itself."""
+    model = FCN32s(**SMALL, pool_stages=2, block_sizes=(1, 2), batch_norm=batch_norm)
+    sizes = np.array([[7, 10], [12, 5], [12, 16]], np.int32)
+    padded = np.random.default_rng(3).normal(size=(3, 12, 16, 3)).astype(np.float32)
+    variables = randomized(shapes(model, padded.shape)[1])
+    outputs = jax.jit(lambda v, x, size: model.apply(v, x, train=False, size=size))(
+        variables, padded, sizes
+    )
+    for i, (rows, columns) in enumerate(sizes):
+        alone = model.apply(variables, padded[i : i + 1, :rows, :columns], train=False)
+        found = outputs[i : i + 1, :rows, :columns]
+        np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5 * np.abs(alone).max())

@@ -122,3 +122,19 @@ def test_refuses_to_add_an_input_of_other_channels():
     """A resize would blend the channels without a word."""
     with pytest.raises(ValueError, match="out_channels=3 channels, got 1"):
         shapes(SRResNet(num_blocks=1, channels=2, global_skip="bicubic"), (1, 4, 4, 1))
+
+
+@pytest.mark.parametrize("skip", [None, "bicubic"])
+def test_padding_changes_no_pixel(skip):
+    """Padded with noise to one size: within each picture as without padding."""
+    model = SRResNet(scale=4, num_blocks=1, channels=3, kernel_size=5, global_skip=skip)
+    sizes = np.array([[4, 6], [7, 3], [7, 8]], np.int32)
+    padded = np.random.default_rng(3).uniform(size=(3, 7, 8, 3)).astype(np.float32)
+    variables = randomized(shapes(model, padded.shape)[1])
+    outputs = jax.jit(lambda v, x, size: model.apply(v, x, train=False, size=size))(
+        variables, padded, sizes
+    )
+    for i, (rows, columns) in enumerate(sizes):
+        alone = model.apply(variables, padded[i : i + 1, :rows, :columns], train=False)
+        found = outputs[i : i + 1, : 4 * rows, : 4 * columns]
+        np.testing.assert_allclose(found, alone, rtol=1e-4, atol=1e-5 * np.abs(alone).max())

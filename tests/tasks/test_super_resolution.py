@@ -215,3 +215,25 @@ def test_refuses(fields, message):
 def test_no_examples_have_no_metrics():
     with pytest.raises(ValueError, match="the statistics hold no examples"):
         make().metrics({"examples": 0, "loss": 0.0, "psnr": 0.0, "bicubic_psnr": 0.0})
+
+
+def test_bicubic_interpolation_leaves_padding_out(arrays):
+    """Beside the network's scores stand those of interpolation: neither may depend on padding."""
+    task, (rows, columns) = make(), LOW
+    sides = ((0, 0), (0, 3), (0, 2), (0, 0))
+    scaled = ((0, 0), (0, 3 * SCALE), (0, 2 * SCALE), (0, 0))
+    padded = {
+        "image": np.pad(arrays["image"], sides, constant_values=200),
+        "target": np.pad(arrays["target"], scaled, constant_values=9),
+        "size": np.tile(np.int32(LOW), (TOTAL, 1)),
+        "mask": np.ones(TOTAL, np.float32),
+    }
+    outputs = np.random.default_rng(4).uniform(size=(TOTAL, *HIGH, 3)).astype(np.float32)
+    whole = {**arrays, "size": padded["size"], "mask": padded["mask"]}
+    alone = jax.tree.map(np.asarray, task.statistics(outputs, whole))
+    found = task.statistics(np.pad(outputs, scaled, constant_values=0.5), padded)
+    for name, value in alone.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5, err_msg=name)
+    np.testing.assert_allclose(
+        task.bicubic(padded)[:, : SCALE * rows, : SCALE * columns], task.bicubic(arrays), atol=1e-6
+    )

@@ -7,8 +7,10 @@ import numpy as np
 import optax
 import pytest
 
+from clipjax.models import FCN32s
+from clipjax.tasks import Segmentation
 from clipjax.train import mesh as meshes
-from clipjax.train.step import controls, step
+from clipjax.train.step import Program, controls, step
 from tests.train.toys import Net, Points, Regression, program
 
 CONTROLS = {"learning_rate": 0.05}
@@ -174,3 +176,29 @@ def test_gradient_variance_from_micro_batches():
     _, metrics = step(prog, state, micro, control)
     expected = 16 * np.sum(np.var(np.asarray(gradients, np.float64), axis=0, ddof=1))
     np.testing.assert_allclose(metrics["scalars"]["gradient_variance"], expected, rtol=1e-4)
+
+
+def test_scores_do_not_depend_on_padding():
+    """A 5 x 6 picture is evaluated padded to 8 x 12 with rubbish, and as it is."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, size=(1, 8, 12, 3), dtype=np.uint8)
+    label = np.full((1, 8, 12), 255)
+    label[:, :5, :6] = rng.integers(0, 3, size=(1, 5, 6))
+    padded = {"image": image, "label": label, "mask": np.ones(1, np.float32)}
+    alone = padded | {"image": image[:, :5, :6], "label": label[:, :5, :6]}
+    prog = Program(
+        FCN32s(3, width=2, fc_width=4, fc_kernel=3, pool_stages=1, block_sizes=(1,)),
+        Segmentation(3, (0.5,) * 3, (0.25,) * 3),
+        lambda rates: optax.sgd(rates["learning_rate"]),
+        evaluation_params=lambda _, params: params,
+        step_metrics=lambda *_: {},
+        mesh=meshes.make_mesh(jax.devices()[:1]),
+    )
+    state = prog.init(controls(0, CONTROLS), meshes.place(alone, prog.mesh))
+    # The score starts at zero, where all pictures are alike.
+    params = jax.tree.map(lambda p: p + rng.normal(size=p.shape).astype(np.float32), state.params)
+    with_size = meshes.place(padded | {"size": np.int32([[5, 6]])}, prog.mesh)
+    found = prog.evaluate(params, state.model_state, with_size)
+    expected = prog.evaluate(params, state.model_state, meshes.place(alone, prog.mesh))
+    np.testing.assert_array_equal(found["confusion"], expected["confusion"])
+    np.testing.assert_allclose(found["loss"], expected["loss"], rtol=1e-5)
