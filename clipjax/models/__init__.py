@@ -2,8 +2,8 @@
 
 Every model is called as `model.apply(variables, x, train=bool)`; width, depth and stem are
 attributes, so that the network of a two-minute demonstration and the published one are the same
-module. Networks for whole pictures (FCN-32s, SRResNet) also take `size`: how much of each picture is
-no padding.
+module. Networks for whole pictures (FCN-32s, SRResNet) also take `size`: how much of each picture
+is no padding.
 """
 
 from clipjax.models.fcn import FCN32s, VGG16Features

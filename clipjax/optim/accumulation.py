@@ -192,7 +192,9 @@ def accumulate_gradients(
 
 def check_weight(weight: jax.typing.ArrayLike | None) -> None:
     """Raise ValueError unless a weight is None or one number, not negative where that is known."""
-    if jnp.shape(0 if weight is None else weight) != ():
+    if weight is None:
+        return
+    if jnp.shape(weight) != ():
         raise ValueError(
             f"weight must be one number for the whole gradient, got shape {jnp.shape(weight)}: "
             "sum the weights of the examples."

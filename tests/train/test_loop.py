@@ -1,5 +1,6 @@
 """The loop: order of events, resume to the bit, stop, divergence."""
 
+import dataclasses
 import json
 import time
 
@@ -185,13 +186,25 @@ def test_growing_batches_take_the_stream_in_order(tmp_path):
     assert [r["examples"] for r in rows if r["split"] == "evaluation"] == [64, 128, 192, 256]
 
 
-def test_one_large_batch_takes_the_same_steps(tmp_path):
-    """Without BatchNorm or dropout, to rounding; and it compiles once a stage."""
+@pytest.mark.parametrize("ragged", [False, True])
+def test_one_large_batch_takes_the_same_steps(tmp_path, ragged):
+    """Without BatchNorm or dropout, to rounding; and it compiles once a stage.
+
+    Also where different numbers of examples count, none in one micro-batch.
+    """
+    data = Points(ragged=ragged)
     prog = program(jax.devices()[:1], model=Net(batch_norm=False))
     whole = program(jax.devices()[:1], model=Net(batch_norm=False))
-    first = go(tmp_path / "a", prog, plan=Plan(8, 1, 4, 100, stages=GROWING))
-    second = go(tmp_path / "b", whole, plan=Plan(8, 1, 4, 100, GROWING, whole_batches=True))
+    plan = Plan(8, 1, 4, 100, GROWING)
+    first = go(tmp_path / "a", prog, data=data, plan=plan)
+    second = go(
+        tmp_path / "b", whole, data=data, plan=dataclasses.replace(plan, whole_batches=True)
+    )
     chex.assert_trees_all_close(first.state.params, second.state.params, rtol=1e-4, atol=1e-6)
+    losses = [
+        [row["loss"] for row in read_jsonl(tmp_path / name / "metrics.jsonl")] for name in "ab"
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
     assert whole.train_step._cache_size() == 3
     assert whole.accumulate._cache_size() == 0
 

@@ -41,10 +41,11 @@ class Regression:
         return batch["image"]
 
     def loss(self, outputs, batch):
-        return jnp.mean((outputs - batch["label"]) ** 2)
+        squares = batch["mask"] * (outputs - batch["label"]) ** 2
+        return jnp.sum(squares) / jnp.maximum(self.weight(batch), 1)
 
     def weight(self, batch):
-        return jnp.float32(len(batch["mask"]))
+        return jnp.sum(batch["mask"])
 
     def statistics(self, outputs, batch):
         squares = batch["mask"] * (outputs - batch["label"]) ** 2
@@ -68,6 +69,8 @@ class Points:
     poison: int = -1
     """Number of a training batch that holds a NaN."""
     dtype: str = "float32"
+    ragged: bool = False
+    """Whether the examples of training batches that count differ in number, from none to all."""
 
     def _batch(self, *key, size=None, valid=None):
         rng = np.random.default_rng([self.seed, *key])
@@ -80,7 +83,10 @@ class Points:
     def train(self, start, *, process_index=0, process_count=1):
         number = start
         while True:
-            batch = self._batch(0, number)
+            valid = (
+                7 * (number + 8) % (self.batch_size + 1) if self.ragged else None
+            )  # 0 in the 9th
+            batch = self._batch(0, number, valid=valid)
             if number == self.poison:
                 batch["label"][0] = np.nan
             yield {k: v[process_index::process_count] for k, v in batch.items()}
