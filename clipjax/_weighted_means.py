@@ -80,7 +80,7 @@ def squared_deviation(
         >>> print(squared_deviation(g2, g1 + 3 * g2, 1, 3))  # mean 2.5: 1 · 1.5² + 3 · 0.5²
         3.0
     """
-    dtype = jnp.promote_types(jnp.result_type(*jax.tree.leaves((gradient, total))), jnp.float32)
+    dtype = jnp.result_type(jnp.float32, *jax.tree.leaves((gradient, total)))
     before, weight = jnp.asarray(before, dtype), jnp.asarray(weight, dtype)
     after = before + weight
     # Multiplied, not divided: XLA on CPU would give the quotient a buffer of its own.
