@@ -126,7 +126,10 @@ def write_contents(directory: Path) -> None:
 def _check_contents(name: str, directory: Path) -> None:
     if not (directory / CONTENTS).exists():
         return
-    for listed, expected in read_json(name, directory / CONTENTS).items():
+    contents = read_json(name, directory / CONTENTS)
+    if INFO not in contents or FEATURES not in contents:
+        raise damaged(name, directory / CONTENTS, f"it does not list {INFO} and {FEATURES}")
+    for listed, expected in contents.items():
         file = directory / listed
         if file.parent != directory or not isinstance(expected, dict):
             raise damaged(name, directory / CONTENTS, f"its entry {listed!r} makes no sense")

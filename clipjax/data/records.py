@@ -30,17 +30,13 @@ class UnreadableRecord(DamagedDataset):
     """A record of a prepared data set cannot be read; the message names it."""
 
 
-LARGEST_PICTURE = 178_956_970
-"""Pixels beyond which Pillow takes a file for a decompression bomb, and so do we."""
-
-
 def decode_image(encoded: bytes, channels: int) -> np.ndarray:
     """Decode a PNG or JPEG.
 
     Colour pictures by OpenCV, the fastest decoder (results/decoders.txt): grey ones get three equal
     channels, transparency is dropped, of 16 bits the upper 8 are kept. One channel by Pillow, as a
-    mask must keep its class numbers (OpenCV turns palettes into colours). Directions in EXIF are
-    not followed.
+    mask must keep its class numbers (OpenCV turns palettes into colours). EXIF's orientation is not
+    followed: `prepare` stores pictures upright.
 
     Args:
         encoded: the bytes of the file.

@@ -144,7 +144,7 @@ def prepare(
     root = _root(data_dir)
     options: dict[str, Any] = {}
     if not builder_class.EMBEDDED:
-        options = _raw_options(raw_dir, skip_damaged, verify, progress)
+        options = _raw_options(builder_class.NEEDS, raw_dir, skip_damaged, verify, progress)
     elif raw_dir is not None:
         raise ValueError(f"data set {name!r} ships in a package: leave raw_dir out")
     final = root / name / str(builder_class.VERSION)
@@ -224,16 +224,17 @@ def _explained(root: Path) -> Iterator[None]:
 
 
 def _raw_options(
-    raw_dir: str | Path | None, skip_damaged: bool, verify: bool, progress: Progress | None
+    needs: str,
+    raw_dir: str | Path | None,
+    skip_damaged: bool,
+    verify: bool,
+    progress: Progress | None,
 ) -> dict[str, Any]:
-    from clipjax.data.builders.raw import Raw
+    from clipjax.data.builders.raw import MissingRawData, Raw
 
     directory = None if raw_dir is None else _folder("raw_dir", raw_dir)
     if directory is not None and not directory.exists():
-        raise FileNotFoundError(
-            f"there is no {directory}; expected the folder of the raw data, or an archive "
-            "(--raw-dir, raw_dir)"
-        )
+        raise MissingRawData(f"there is no {directory}; expected there: {needs}")
     shown = {} if progress is None else {"progress": progress}
     return {"raw": Raw(directory, skip_damaged, verify, **shown)}
 
