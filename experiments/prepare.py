@@ -35,7 +35,16 @@ def folder(text: str) -> Path:
     return Path(text)
 
 
-Folder = Annotated[Path, tyro.conf.arg(constructor=folder, metavar="PATH")]
+Folder = Annotated[
+    Path,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda texts: folder(texts[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
 
 
 @dataclass(frozen=True)

@@ -36,15 +36,15 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def as_text(content: bytes, where: str) -> str:
-    """Return the text of a file, which is in UTF-8, with or without a mark of that.
+    r"""Return the text of a file, which is in UTF-8, with or without a mark of that.
 
     Raises:
         ValueError: If it is not; the message names the file and the line.
 
     Examples:
-        >>> as_text(b"one\\ntw\\xf6", "a.txt")
+        >>> as_text(b"one\ntw\xf6", "a.txt")
         Traceback (most recent call last):
-        ValueError: a.txt, line 2: not UTF-8 text (b'\\xf6'); save the file as UTF-8
+        ValueError: a.txt, line 2: not UTF-8 text (b'\xf6'); save the file as UTF-8
     """
     try:
         return content.decode("utf-8-sig")
