@@ -36,12 +36,12 @@ def folder(text: str) -> Path:
 
 
 Folder = Annotated[
-    Path,
+    Path | None,
     tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="PATH",
         instance_from_str=lambda texts: folder(texts[0]),
-        is_instance=lambda value: isinstance(value, Path),
+        is_instance=lambda value: value is None or isinstance(value, Path),
         str_from_instance=lambda value: [str(value)],
     ),
 ]
@@ -54,9 +54,9 @@ class PrepareCommand:
     dataset: str
     """A name known to clipjax.data; image_folder/NAME, segmentation_folder/NAME and
     super_resolution_folder/NAME for data of your own."""
-    raw_dir: Folder | None = None
+    raw_dir: Folder = None
     """The folder of the raw files; downloaded where left out and the source is public."""
-    data_dir: Folder | None = None
+    data_dir: Folder = None
     """Prepared datasets; the user's cache by default."""
     skip_damaged: bool = False
     """Leave out examples that cannot be used, name and count them."""

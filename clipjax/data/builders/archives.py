@@ -1,5 +1,6 @@
 """Files by name, in a folder, a tar or a zip, read where they lie: nothing is unpacked."""
 
+import contextlib
 import lzma
 import os
 import struct
@@ -169,26 +170,24 @@ class Members:
         ]
 
     def _open_archive(self, file: IO[bytes] | None) -> None:
-        if file is None and zipfile.is_zipfile(self.path):
-            packed = zipfile.ZipFile(self.path)
-            self._close = packed.close
-            self._entries = {i.filename: i for i in packed.infolist() if not i.is_dir()}
-            self._open = packed.open
-            return
-        # Open until `close`, as members are read from it all the while.
-        tar = tarfile.open(self.path if file is None else None, fileobj=file)  # noqa: SIM115
-        self._close = tar.close
+        with contextlib.ExitStack() as stack:
+            # Open until `close`, as members are read from it all the while.
+            opened = stack.enter_context(self.path.open("rb")) if file is None else file
+            if file is None and zipfile.is_zipfile(opened):
+                packed = stack.enter_context(zipfile.ZipFile(opened))
+                self._entries = {i.filename: i for i in packed.infolist() if not i.is_dir()}
+                self._open = packed.open
+            else:
+                opened.seek(0)
+                tar = stack.enter_context(tarfile.open(fileobj=opened))
 
-        def extract(entry: tarfile.TarInfo) -> IO[bytes]:
-            opened = tar.extractfile(entry)
-            assert opened is not None  # only files are kept below
-            return opened
+                def extract(entry: tarfile.TarInfo) -> IO[bytes]:
+                    opened = tar.extractfile(entry)
+                    assert opened is not None  # only files are kept below
+                    return opened
 
-        try:
-            self._entries = {
-                entry.name.removeprefix("./"): entry for entry in tar if entry.isfile()
-            }
-        except _DAMAGE:
-            tar.close()
-            raise
-        self._open = extract
+                self._entries = {
+                    entry.name.removeprefix("./"): entry for entry in tar if entry.isfile()
+                }
+                self._open = extract
+            self._close = stack.pop_all().close

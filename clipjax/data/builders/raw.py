@@ -102,7 +102,11 @@ class RawBuilder(DatasetBuilder):
         """Pictures and masks that were turned upright, and the orientation they had."""
         self._turning: list[str] = []  # of the example that is being made
         self._opened: list[Members] = []
-        super().__init__(**kwargs)
+        try:
+            super().__init__(**kwargs)  # may look into archives for the names of the classes
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the archives."""
@@ -228,7 +232,10 @@ class RawBuilder(DatasetBuilder):
             self.turned += [f"{split}: {line}" for line in self._turning]
             yield example["id"], example
         if not used:
-            raise BadExample(f"data set {self.name!r}: split {split!r} has no usable example")
+            raise BadExample(
+                f"data set {self.name!r}: split {split!r} has no usable example"
+                f" ({self.raw.directory or 'downloaded'})"
+            )
 
     def _generate_examples(self, *arguments: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         return self.examples(*arguments)
