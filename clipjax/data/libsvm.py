@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-
 LARGEST_DENSE = 2**30
 """Bytes that dense features may take; larger ones are read as a sparse array."""
 
