@@ -222,7 +222,7 @@ def _not_prepared(name: str, file: Path) -> DatasetNotPrepared:
 
 def damaged(name: str, file: Path, what: object) -> DamagedDataset:
     """Return the error of a file that is not what was written."""
-    said = " ".join(str(what).split())[:200]
+    said = " ".join(str(what).split())[:200].rstrip(".")
     return DamagedDataset(f"data set {name!r}, {file}: {said}. {remedy(name, file.parent)}")
 
 

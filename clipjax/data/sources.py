@@ -379,7 +379,7 @@ def _check_split(name: str, split: str, sizes: Mapping[str, int], builder: Any) 
         count = sum(part.take for part in builder.info.splits[split].file_instructions)
     except Exception as error:  # TFDS's parser raises several kinds
         raise ValueError(
-            f"split {split!r} of data set {name!r}: {' '.join(str(error).split())}. Expected one "
+            f"split {split!r} of data set {name!r}: {' '.join(str(error).split()).rstrip('.')}. Expected one "
             f"of {known}, or a part such as 'train[:80%]' or 'train[100:200]'"
         ) from error
     if count < 1:
