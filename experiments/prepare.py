@@ -90,7 +90,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         unused = f"; {command.raw_dir} was not looked at" if command.raw_dir else ""
         print(f"was there already{unused}. Delete that folder to have it prepared again")
     print(", ".join(f"{split} {count}" for split, count in counts.items()))
-    _show_list(prepared / "turned.txt", "pictures turned upright, as their EXIF data asks")
+    _show_list(
+        prepared / "turned.txt", "pictures and masks turned upright, as their EXIF data asks"
+    )
     _show_list(prepared / "skipped.txt", "examples left out")
     return 0
 

@@ -204,23 +204,33 @@ def _remove_leftovers(root: Path) -> None:
             shutil.rmtree(leftover)
 
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 @contextlib.contextmanager
 def _explained(root: Path) -> Iterator[None]:
     """Say of an error in writing where it was and what to do."""
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     try:
         yield
     except OSError as error:
-        if error.errno is None:
-            raise  # it has a message of its own
-        if error.errno not in full and not str(error.filename or "").startswith(str(root)):
-            raise  # a raw file's
-        cure = "make room" if error.errno in full else "see that it is a folder you may write to"
-        raise OSError(
-            error.errno,
-            f"{os.strerror(error.errno)}: prepared data cannot be written into {root}; {cure}, or "
-            "choose another folder with --data-dir (data_dir). Nothing half-made is left",
-        ) from error
+        ours = error.errno in _FULL or str(error.filename or "").startswith(str(root))
+        if error.errno is None or not ours:
+            raise  # a raw file's, or it has a message of its own
+        raise _unwritable(root, error.errno) from error
+    except RuntimeError as error:  # so ArrayRecord's writer says that a disk is full
+        full = next((number for number in _FULL if os.strerror(number) in str(error)), None)
+        if full is None:
+            raise
+        raise _unwritable(root, full) from error
+
+
+def _unwritable(root: Path, number: int) -> OSError:
+    cure = "make room" if number in _FULL else "see that it is a folder you may write to"
+    return OSError(
+        number,
+        f"{os.strerror(number)}: prepared data cannot be written into {root}; {cure}, or choose "
+        "another folder with --data-dir (data_dir). Nothing half-made is left",
+    )
 
 
 def _raw_options(
@@ -378,9 +388,10 @@ def _check_split(name: str, split: str, sizes: Mapping[str, int], builder: Any) 
     try:
         count = sum(part.take for part in builder.info.splits[split].file_instructions)
     except Exception as error:  # TFDS's parser raises several kinds
+        said = " ".join(str(error).split()).rstrip(".")
         raise ValueError(
-            f"split {split!r} of data set {name!r}: {' '.join(str(error).split()).rstrip('.')}. Expected one "
-            f"of {known}, or a part such as 'train[:80%]' or 'train[100:200]'"
+            f"split {split!r} of data set {name!r}: {said}. Expected one of {known}, or a part "
+            "such as 'train[:80%]' or 'train[100:200]'"
         ) from error
     if count < 1:
         raise ValueError(f"split {split!r} of data set {name!r} is empty; the sizes are {sizes}")
