@@ -196,10 +196,10 @@ def _remove_leftovers(root: Path) -> None:
     """Remove the folders of killed builders: those whose lock no process holds."""
     for leftover in root.glob(".*.preparing"):
         match = _LEFTOVER.fullmatch(leftover.name)
-        if match is None or leftover.is_symlink():
+        if match is None:
             continue
         lock = root / f".{match['stem']}.lock"
-        # Not where it is in use, or not ours to remove.
+        # Not where it is in use, not ours to remove, or a link, which rmtree refuses.
         with contextlib.suppress(OSError), _lock(lock, wait=False):
             shutil.rmtree(leftover)
 

@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,13 +165,19 @@ def test_a_flipped_record_is_named_by_processes(tmp_path, data_dir):
     assert re.search(message, done.stderr), done.stderr
 
 
-def test_lack_of_permission_is_no_damage(folder, monkeypatch):
-    def refused(self):
-        raise PermissionError(13, "Permission denied", str(self))
+@pytest.mark.parametrize("error", [PermissionError(13, "denied"), MemoryError("no room")])
+@pytest.mark.parametrize(
+    "place", ["builder_from_directory", "features.FeatureConnector.from_config"]
+)
+def test_lack_of_permission_or_memory_is_no_damage(folder, monkeypatch, place, error):
+    def refused(*arguments, **options):
+        raise error
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
-    with pytest.raises(PermissionError):
+    monkeypatch.setattr(f"tensorflow_datasets.{place}", refused)
+    with pytest.raises(type(error), match=r"denied|no room"):
         load("digits", "train", folder.parents[1])
+    with pytest.raises(type(error), match=r"denied|no room"):
+        is_prepared("digits", folder.parents[1])  # and so nothing is prepared again
 
 
 def change(folder, edit):

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -108,12 +109,14 @@ def test_nothing_is_written_through_a_link(tmp_path):
     (tmp_path / "data/.digits.lock").unlink()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "data/.digits-abcd_123.preparing").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/mine").touch()
     # A link in the place of the prepared folder is replaced, not followed.
-    (tmp_path / "data/digits").mkdir()
-    (tmp_path / "data/digits/1.0.0").symlink_to(tmp_path / "elsewhere")
-    folder = prepare("digits", tmp_path / "data")
-    assert not folder.is_symlink()
-    assert list((tmp_path / "elsewhere").iterdir()) == []
+    for name in ("elsewhere", "nowhere"):
+        shutil.rmtree(tmp_path / "data/digits", ignore_errors=True)
+        (tmp_path / "data/digits").mkdir()
+        (tmp_path / "data/digits/1.0.0").symlink_to(tmp_path / name)
+        assert not prepare("digits", tmp_path / "data").is_symlink()
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["mine"]
 
 
 def test_temporary_names_cannot_be_foretold(tmp_path, monkeypatch):
