@@ -1,8 +1,8 @@
 """Prepare a data set: `python -m experiments.prepare --dataset cifar100`.
 
 Raw files are downloaded where their source is public, or taken from --raw-dir; without either it
-says which file to put where. What is prepared already is left as it is; killed half-way, nothing
-is left that looks complete.
+says which file to put where. What is prepared already is left as it is, and it says so; killed
+half-way, nothing is left that looks complete.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -21,7 +21,30 @@ from clipjax import data
 from experiments.setup.cli import explain
 
 SHOWN = 10
-"""Left-out examples that are printed; skipped.txt has all."""
+"""Lines that are printed of skipped.txt and turned.txt."""
+
+
+def folder(text: str) -> Path:
+    """Return the path of a folder that a flag names.
+
+    Raises:
+        ValueError: If it is empty: that would be the current folder, which "." says.
+    """
+    if not text.strip() or "\0" in text:
+        raise ValueError(f"{text!r} names no folder; for the current one say '.'")
+    return Path(text)
+
+
+Folder = Annotated[
+    Path | None,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda texts: folder(texts[0]),
+        is_instance=lambda value: value is None or isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -31,9 +54,9 @@ class PrepareCommand:
     dataset: str
     """A name known to clipjax.data; image_folder/NAME, segmentation_folder/NAME and
     super_resolution_folder/NAME for data of your own."""
-    raw_dir: Path | None = None
+    raw_dir: Folder = None
     """The folder of the raw files; downloaded where left out and the source is public."""
-    data_dir: Path | None = None
+    data_dir: Folder = None
     """Prepared datasets; the user's cache by default."""
     skip_damaged: bool = False
     """Leave out examples that cannot be used, name and count them."""
@@ -52,7 +75,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         def progress(items: Sequence[Any], what: str) -> Iterator[Any]:
             yield from track(items, what, console=console)
 
-        folder = data.prepare(
+        already = data.is_prepared(command.dataset, command.data_dir)
+        prepared = data.prepare(
             command.dataset,
             command.data_dir,
             raw_dir=command.raw_dir,
@@ -61,13 +85,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progress=progress,
         )
     counts = data.splits(command.dataset, command.data_dir)
-    print(folder)
+    print(prepared)
+    if already:
+        unused = f"; {command.raw_dir} was not looked at" if command.raw_dir else ""
+        print(f"was there already{unused}. Delete that folder to have it prepared again")
     print(", ".join(f"{split} {count}" for split, count in counts.items()))
-    skipped = folder / "skipped.txt"
-    if skipped.exists():
-        lines = skipped.read_text(encoding="utf-8").splitlines()
-        print(f"{len(lines)} examples left out ({skipped}):", *lines[:SHOWN], sep="\n  ")
+    _show_list(
+        prepared / "turned.txt", "pictures and masks turned upright, as their EXIF data asks"
+    )
+    _show_list(prepared / "skipped.txt", "examples left out")
     return 0
+
+
+def _show_list(file: Path, what: str) -> None:
+    if file.exists():
+        lines = file.read_text(encoding="utf-8").splitlines()
+        print(f"{len(lines)} {what} ({file}):", *lines[:SHOWN], sep="\n  ")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,12 @@ from clipjax.data.builders.photographs import credits
 from clipjax.data.libsvm import read_libsvm
 from clipjax.data.pipeline import Pipeline, Views
 from clipjax.data.sources import (
+    DamagedDataset,
     DatasetNotPrepared,
     Source,
     UnreadableRecord,
     default_data_dir,
+    is_prepared,
     load,
     prepare,
     splits,
@@ -24,6 +26,7 @@ from clipjax.data.views import (
 
 __all__ = [
     "Augment",
+    "DamagedDataset",
     "DatasetNotPrepared",
     "Pipeline",
     "Source",
@@ -37,6 +40,7 @@ __all__ = [
     "default_data_dir",
     "dihedral",
     "flip",
+    "is_prepared",
     "load",
     "pad_crop",
     "prepare",

@@ -6,6 +6,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+LARGEST_DENSE = 2**30
+"""Bytes that dense features may take; larger ones are read as a sparse array."""
+
 
 class Examples(NamedTuple):
     """Features (m, n), dense float64 or a SciPy CSR array, and labels (m,), each -1 or +1."""
@@ -28,7 +31,8 @@ def read_libsvm(path: Path, *, num_features: int | None = None, sparse: bool = F
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: for a malformed line (its number and text), a value that is not finite, a column
-            beyond `num_features`, an empty file, or other than two labels.
+            beyond `num_features`, an empty file, other than two labels, or dense features beyond
+            `LARGEST_DENSE`; nothing of that size is allocated first.
 
     Examples:
         >>> import tempfile
@@ -37,7 +41,13 @@ def read_libsvm(path: Path, *, num_features: int | None = None, sparse: bool = F
         >>> read_libsvm(file).features.tolist(), read_libsvm(file).labels.tolist()
         ([[0.5, 0.0, -1.0], [0.0, 4.0, 0.0]], [1, -1])
     """
+    if not isinstance(path, str | Path) or "\0" in str(path):
+        raise ValueError(f"path is {path!r}; expected that of a LIBSVM file")
     path = Path(path)
+    if num_features is not None and (type(num_features) is not int or num_features < 1):
+        raise ValueError(f"num_features is {num_features!r}; expected an integer of at least 1")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; expected a LIBSVM file")
     try:
         text = path.read_bytes()
     except FileNotFoundError:
@@ -64,8 +74,16 @@ def read_libsvm(path: Path, *, num_features: int | None = None, sparse: bool = F
     found = np.unique(labels)
     if len(found) != 2:
         raise ValueError(f"{path} has {len(found)} different labels; expected 2 (two classes)")
+    shape = (len(labels), num_features or widest)
+    if not sparse and shape[0] * shape[1] * 8 > LARGEST_DENSE:
+        raise ValueError(
+            f"{path}: {shape[0]:,} examples of {shape[1]:,} columns take "
+            f"{shape[0] * shape[1] * 8 / 2**30:,.1f} GiB as a dense array, at most "
+            f"{LARGEST_DENSE / 2**30:.0f} GiB are made; read them with sparse=True "
+            f"({features.nnz:,} numbers are not zero)"
+        )
     return Examples(
-        _shaped(features, num_features or widest, sparse),
+        _shaped(features, shape, sparse),
         np.where(labels == found[1], 1, -1),
     )
 
@@ -79,10 +97,9 @@ def _parse(text: bytes) -> tuple[Any, np.ndarray]:
     return features, np.asarray(labels)
 
 
-def _shaped(features: Any, num_features: int, sparse: bool) -> Any:
+def _shaped(features: Any, shape: tuple[int, int], sparse: bool) -> Any:
     import scipy.sparse
 
-    shape = (features.shape[0], num_features)
     wide = scipy.sparse.csr_array((features.data, features.indices, features.indptr), shape=shape)
     return wide if sparse else wide.toarray()
 

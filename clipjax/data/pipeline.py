@@ -16,6 +16,8 @@ examples whose sizes round up to the same multiples are batched together, padded
 
 import dataclasses
 import functools
+import math
+import os
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -152,9 +154,13 @@ class Pipeline:
                 raise ValueError(
                     f"pictures of {source.name!r} differ in size: say by views what is cut out"
                 )
-        for field in ("batch_size", "evaluation_batch_size"):
+        for field, source in (
+            ("batch_size", self.training),
+            ("evaluation_batch_size", self.held_out),
+        ):
             if getattr(self, field) < 1:
                 raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+            _check_fits(field, getattr(self, field), source)
         if self.batch_size > len(self.training):
             raise ValueError(
                 f"batch_size {self.batch_size} is larger than the {len(self.training)} training "
@@ -192,7 +198,7 @@ class Pipeline:
         if start < 0:
             raise ValueError(f"start must not be negative, got {start}")
         rows = _rows("batch_size", self.batch_size, process_index, process_count)
-        make = functools.partial(self._training_batch, rows)
+        make = functools.partial(_made, "batch_size", self.batch_size, self._training_batch, rows)
         return self._read_ahead(make, ENDLESS, start, self.training, self.workers)
 
     def evaluation(
@@ -207,7 +213,9 @@ class Pipeline:
         size = self.evaluation_batch_size
         rows = _rows("evaluation_batch_size", size, process_index, process_count)
         batches = self._evaluation_batches
-        make = functools.partial(self._evaluation_batch, rows, batches)
+        make = functools.partial(
+            _made, "evaluation_batch_size", size, self._evaluation_batch, rows, batches
+        )
         return self._read_ahead(make, len(batches), 0, self.held_out)
 
     def calibration(
@@ -221,7 +229,9 @@ class Pipeline:
         if num_batches < 1:
             raise ValueError(f"num_batches must be at least 1, got {num_batches}")
         rows = _rows("batch_size", self.batch_size, process_index, process_count)
-        make = functools.partial(self._calibration_batch, rows)
+        make = functools.partial(
+            _made, "batch_size", self.batch_size, self._calibration_batch, rows
+        )
         length = min(num_batches, self.num_train // self.batch_size)
         return self._read_ahead(make, length, 0, self.training)
 
@@ -295,6 +305,30 @@ class Pipeline:
             source.in_memory()  # a damaged record is raised here, before anything else begins
             return _iterate(_BatchSource(make, length), start, num_threads=1, workers=0)
         return _iterate(_BatchSource(make, length), start, self.threads, workers)
+
+
+def _check_fits(field: str, size: int, source: Source) -> None:
+    """Refuse a batch whose decoded pictures alone are larger than the machine's memory."""
+    shapes = source.picture_shapes.values()
+    needed = size * sum(math.prod(n or 1 for n in shape) for shape in shapes)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > memory:
+        raise ValueError(
+            f"{field} is {size:,}: pictures of such a batch take {needed / 2**30:,.1f} GiB or more,"
+            f" this machine has {memory / 2**30:,.1f} GiB of memory; choose a smaller one "
+            f"(--{field.replace('_', '-')})"
+        )
+
+
+def _made(field: str, size: int, make: Callable[..., HostBatch], *arguments: Any) -> HostBatch:
+    """Make a batch; where memory is short, say which number is too large."""
+    try:
+        return make(*arguments)
+    except MemoryError as error:
+        raise MemoryError(
+            f"a batch of {size:,} examples does not fit into memory ({error}); choose a smaller "
+            f"{field} (--{field.replace('_', '-')}) or a smaller crop"
+        ) from error
 
 
 def _padded(shape: tuple[int, int], record: Record, uniforms: np.ndarray) -> Record:

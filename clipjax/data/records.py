@@ -22,7 +22,11 @@ IN_MEMORY_BYTES = 2**30
 BATCH_KEYS = ("image", "label", "target")
 
 
-class UnreadableRecord(ValueError):
+class DamagedDataset(ValueError):
+    """A prepared data set is not what was written; the message names the file and the cure."""
+
+
+class UnreadableRecord(DamagedDataset):
     """A record of a prepared data set cannot be read; the message names it."""
 
 
@@ -31,8 +35,8 @@ def decode_image(encoded: bytes, channels: int) -> np.ndarray:
 
     Colour pictures by OpenCV, the fastest decoder (results/decoders.txt): grey ones get three equal
     channels, transparency is dropped, of 16 bits the upper 8 are kept. One channel by Pillow, as a
-    mask must keep its class numbers (OpenCV turns palettes into colours). Directions in EXIF are
-    not followed.
+    mask must keep its class numbers (OpenCV turns palettes into colours). EXIF's orientation is not
+    followed: `prepare` stores pictures upright.
 
     Args:
         encoded: the bytes of the file.
@@ -79,7 +83,9 @@ def _decode_one_channel(encoded: bytes) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(encoded)) as image:
             mode, pixels = image.mode, np.array(image)
-    except (OSError, SyntaxError) as error:  # what Pillow raises on damaged files
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow raises anything on a damaged file
         raise ValueError(f"not a readable picture: {error}") from error
     if mode != "L":
         raise ValueError(f"a picture of Pillow's mode {mode!r}, where 'L' was expected")
@@ -163,10 +169,11 @@ class Source:
         key = self.keys.get("image", "image")
         found = []
         for index in range(len(self)):
+            encoded = self._raw(index)[key]
             try:
-                with Image.open(io.BytesIO(self._raw(index)[key])) as image:
+                with Image.open(io.BytesIO(encoded)) as image:
                     found.append((image.height, image.width))
-            except OSError as error:
+            except Exception as error:  # Pillow raises anything on a damaged file
                 raise self._unreadable(index, "", error) from error
         return np.array(found, int).reshape(-1, 2)
 
@@ -199,7 +206,9 @@ class Source:
     def _raw(self, index: int) -> Mapping[str, Any]:
         try:
             return self.records[index]
-        except (OSError, RuntimeError, ValueError) as error:  # ArrayRecord's and protobuf's
+        except (MemoryError, OSError):  # no damage: there is no memory, no permission, no disk
+            raise
+        except Exception as error:  # ArrayRecord, protobuf and TFDS raise anything on damage
             raise self._unreadable(index, "", error) from error
 
     def _decode(self, index: int, record: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -208,17 +217,17 @@ class Source:
             stored = self.keys.get(key, key)
             if stored not in record:
                 continue
-            if key not in self.picture_shapes:
-                decoded[key] = np.int32(record[stored])
-                continue
-            shape = self.picture_shapes[key]
             try:
+                if key not in self.picture_shapes:
+                    decoded[key] = np.int32(record[stored])
+                    continue
+                shape = self.picture_shapes[key]
                 picture = decode_image(record[stored], shape[-1])
                 if any(
                     want not in (None, got) for want, got in zip(shape, picture.shape, strict=True)
                 ):
                     raise ValueError(f"a picture of shape {picture.shape}, expected {shape}")
-            except ValueError as error:
+            except (ValueError, TypeError, OverflowError) as error:
                 name = _text(record.get("id", b""))
                 raise self._unreadable(index, f" ({key!r} of {name!r})", error) from error
             decoded[key] = picture[..., 0] if key == "label" else picture
@@ -227,8 +236,7 @@ class Source:
     def _unreadable(self, index: int, where: str, error: Exception) -> UnreadableRecord:
         return UnreadableRecord(
             f"data set {self.name!r}, split {self.split!r}, record {index} of {len(self)}{where}: "
-            f"{error}. The files are damaged: delete {self.directory} and prepare it again "
-            f"({how_to_prepare(self.name)})"
+            f"{error}. {remedy(self.name, self.directory)}"
         )
 
 
@@ -237,5 +245,12 @@ def how_to_prepare(name: str) -> str:
     return f"python -m experiments.prepare --dataset {name}"
 
 
+def remedy(name: str, directory: Path) -> str:
+    """Return what to do about a damaged data set, for messages."""
+    return (
+        f"The files are damaged: delete {directory} and prepare it again ({how_to_prepare(name)})"
+    )
+
+
 def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

@@ -24,6 +24,10 @@ from clipjax.problems.protocols import Problem
 Matrix = np.ndarray | scipy.sparse.csr_array
 
 
+LARGEST_GRAM = 2**31
+"""Bytes that the Gram matrix or Hessian of a problem may take: 16,384 columns."""
+
+
 class FiniteSum(Problem, Protocol):
     """A problem that is a mean over examples."""
 
@@ -370,7 +374,14 @@ def largest_singular_value(matrix: Any) -> float:
 
 
 def _gram(matrix: Any, weights: np.ndarray) -> np.ndarray:
-    """Return Σ_i w_i a_i a_iᵀ, dense."""
+    """Return Σ_i w_i a_i a_iᵀ, dense; refused, before anything is made, where it is too large."""
+    count = matrix.shape[1]
+    if 8 * count**2 > LARGEST_GRAM:
+        raise ValueError(
+            f"a matrix of {count:,} x {count:,} numbers takes {8 * count**2 / 2**30:,.1f} GiB, at "
+            f"most {LARGEST_GRAM / 2**30:.0f} GiB are made. Newton's method needs it for the best "
+            f"value of a problem with {count:,} columns: leave columns out"
+        )
     if scipy.sparse.issparse(matrix):
         return (matrix.T @ _scale_rows(matrix, weights)).toarray()
     return matrix.T @ (matrix * weights[:, None])

@@ -70,3 +70,34 @@ def test_files_that_are_no_two_classes_are_refused(write, text, words):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no LIBSVM file .*nothing"):
         read_libsvm(tmp_path / "nothing")
+
+
+def test_dense_features_that_are_too_large_are_refused_with_their_size(write):
+    # 2 rows of 10^8 columns, 8 bytes each: 1.6e9 bytes are 1.49 GiB.
+    path = write("1 100000000:1\n-1 1:1\n")
+    message = r"2 examples of 100,000,000 columns take 1\.5 GiB .*sparse=True \(2 numbers are not"
+    with pytest.raises(ValueError, match=message):
+        read_libsvm(path)
+    assert read_libsvm(path, sparse=True).features.shape == (2, 10**8)
+    with pytest.raises(ValueError, match=r"2 examples of 1,000,000,000,000 columns take 14,901"):
+        read_libsvm(path, num_features=10**12)
+
+
+@pytest.mark.parametrize("column", [2**31, 2**63 - 1, 10**30])
+def test_columns_beyond_any_array_are_named_by_their_line(write, column):
+    with pytest.raises(ValueError, match="line 2: "):
+        read_libsvm(write(f"1 1:1\n-1 {column}:1\n"))
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, True, "3"])
+def test_numbers_of_features_that_are_none(write, count):
+    with pytest.raises(ValueError, match=r"num_features is .*expected an integer of at least 1"):
+        read_libsvm(write(GOOD), num_features=count)
+
+
+def test_paths_that_are_no_files(tmp_path):
+    with pytest.raises(IsADirectoryError, match=f"{tmp_path} is a folder; expected a LIBSVM file"):
+        read_libsvm(tmp_path)
+    for path in (None, 3, "a\0b"):
+        with pytest.raises(ValueError, match=r"path is .*; expected that of a LIBSVM file"):
+            read_libsvm(path)

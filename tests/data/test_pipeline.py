@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipjax.data import records
-from clipjax.data.augment import compose, dihedral, flip, pad_crop
+from clipjax.data.augment import Augment, compose, dihedral, flip, pad_crop
 from clipjax.data.pipeline import Pipeline, permutation, stream
 from clipjax.data.sources import load
 from clipjax.typing import Data
@@ -270,6 +270,11 @@ def test_sizes(data):
         ({"evaluation_batch_size": -1}, "evaluation_batch_size must be at least 1, got -1"),
         ({"batch_size": 101}, "batch_size 101 is larger than the 100 training examples"),
         ({"seed": -3}, "seed must not be negative, got -3"),
+        # 64 bytes a picture: 10^12 of them take 59,604.6 GiB.
+        (
+            {"evaluation_batch_size": 10**12},
+            r"1,000,000,000,000: .* take 59,604.6 GiB .*\(--evaluation-batch-size\)",
+        ),
     ],
 )
 def test_bad_fields_are_refused(data, change, message):
@@ -288,3 +293,13 @@ def test_bad_arguments_are_refused_before_anything_is_read(data):
         data.evaluation(process_index=0, process_count=3)
     with pytest.raises(ValueError, match="num_batches must be at least 1, got 0"):
         data.calibration(0)
+
+
+def test_short_memory_names_the_number_that_is_too_large(data):
+    def no_room(batch, uniforms):
+        raise MemoryError("Unable to allocate 7 TiB")
+
+    greedy = dataclasses.replace(data, augment=Augment(0, no_room))
+    message = r"a batch of 24 examples .*7 TiB\); choose a smaller batch_size \(--batch-size\)"
+    with pytest.raises(MemoryError, match=message):
+        next(greedy.train(0))

@@ -265,13 +265,12 @@ def test_an_unreadable_picture_is_named(tiny, tmp_path, monkeypatch, third, mess
         assert source[(number + 1) % 3]["image"].mean() == 5
 
 
-@pytest.mark.parametrize("damage", ["a flipped bit", "truncated"])
-def test_a_damaged_file_is_named(tmp_path, damage):
+def test_a_flipped_bit_in_a_record_is_named(tmp_path):
     folder = prepare("digits", tmp_path)
     (shard,) = folder.glob("digits-test.array_record*")
     content = bytearray(shard.read_bytes())
     content[len(content) // 3] ^= 1
-    shard.write_bytes(content if damage == "a flipped bit" else content[: len(content) // 2])
+    shard.write_bytes(content)
     expected = rf"data set 'digits', split 'test', record \d+ of 360: .* delete {folder}"
     with pytest.raises(UnreadableRecord, match=expected):
         load("digits", "test", tmp_path).in_memory()

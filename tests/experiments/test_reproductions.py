@@ -127,6 +127,17 @@ def test_the_holder_regression_is_heavy_tailed_and_clipped_sstm_is_best_on_it(tm
     assert norms.max() > 50 * np.median(norms)
 
 
+def test_a_file_without_published_numbers_runs_without_a_reference(tmp_path, monkeypatch):
+    monkeypatch.setenv("CLIPJAX_LIBSVM_DIR", str(tmp_path))
+    settings = dict(examples=2, shift=0.1, batch_size=1, rate=0.05, level=0.1, decay=(0.1, 1, 0.9))
+    settings |= dict(epochs=2, published_epochs=2, sstm_a=10.0, sstm_factor=0.1, replicas=2)
+    for name, reference in (("mine", ""), ("heart", "heart")):
+        (tmp_path / name).write_text("+1 1:1\n-1 1:2\n")
+        config = published.libsvm_regression(name, **settings)
+        assert config.reference == reference
+        assert (reference_of(config) is None) == (reference == "")
+
+
 def test_references_are_found_by_name_or_by_the_default_setting():
     assert reference_of(Config()) is not None
     assert reference_of(Config(steps=3)) is None

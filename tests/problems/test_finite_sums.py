@@ -178,3 +178,12 @@ def test_a_function_of_the_users_own_is_a_problem():
 def test_bad_input_is_named(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_more_columns_than_a_hessian_can_have_are_refused_with_its_size():
+    # 20,000 x 20,000 float64 are 3.2e9 bytes, 2.98 GiB.
+    columns = 20_000
+    features = scipy.sparse.csr_array(([1.0, 1.0], ([0, 1], [0, columns - 1])), (2, columns))
+    problem = LogisticRegression(features, np.array([1, -1]), ridge=0.1)
+    with pytest.raises(ValueError, match=r"20,000 x 20,000 numbers takes 3\.0 GiB.*leave columns"):
+        _ = problem.minimum

@@ -9,16 +9,18 @@ Python's plain containers and refuses every other name, so that no code of a fil
 
 import io
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from clipjax.data.builders.archives import Members
+from clipjax.data.builders.archives import LARGEST_FILE, Members
 from clipjax.data.builders.image_folder import folder_examples, folder_splits
 from clipjax.data.builders.pictures import png_of
-from clipjax.data.builders.raw import RawBuilder
+from clipjax.data.builders.raw import RawBuilder, checked_names
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
@@ -130,7 +132,7 @@ class Cifar10(RawBuilder):
         features: Any = self.info.features
         if len(names) != self.NUM_CLASSES:
             raise ValueError(f"{self.name} has {self.NUM_CLASSES} classes, found {len(names)}")
-        features["label"].names = names
+        features["label"].names = checked_names(names, f"the classes of {self.name}")
 
     def _split(self, split: str, arrays: Arrays) -> Any:
         images, labels = arrays
@@ -193,12 +195,16 @@ class Cifar10(RawBuilder):
     def _from_npz(self, path: Path) -> tuple[dict[str, Arrays], list[str]]:
         keys = ("train_images", "train_labels", "test_images", "test_labels")
         try:
+            with zipfile.ZipFile(path) as packed:
+                unpacked = sum(entry.file_size for entry in packed.infolist())
+            if unpacked > LARGEST_FILE:
+                raise ValueError(f"{unpacked:,} bytes unpacked, at most {LARGEST_FILE:,} are read")
             with np.load(path, allow_pickle=False) as file:
                 missing = [key for key in keys if key not in file.files]
                 if missing:
                     raise ValueError(f"it has no {missing}; it has {sorted(file.files)}")
                 values = {key: file[key] for key in file.files}
-        except (OSError, ValueError, EOFError, KeyError) as error:
+        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             raise ValueError(f"{path} cannot be used: {error}") from error
         names = list(map(str, values.get("classes", range(self.NUM_CLASSES))))
         return {

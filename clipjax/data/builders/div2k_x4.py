@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from clipjax.data.builders.archives import BadExample, Members
-from clipjax.data.builders.raw import RawBuilder
+from clipjax.data.builders.raw import UPRIGHT, RawBuilder
 from clipjax.data.builders.super_resolution_folder import FEATURES, super_resolution_examples
 
 PARTS = {"train": "train", "validation": "valid"}
@@ -22,6 +22,7 @@ class Div2kX4(RawBuilder):
     """DIV2K, bicubic x4."""
 
     name = "div2k_x4"
+    VERSION = UPRIGHT
     SOURCE = "https://data.vision.ee.ethz.ch/cvl/DIV2K/"
     PUBLIC = True
     NEEDS = "DIV2K_{train,valid}_HR.zip and DIV2K_{train,valid}_LR_bicubic_X4.zip, or their folders"

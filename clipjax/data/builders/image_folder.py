@@ -1,13 +1,14 @@
 """Your own pictures for classification: SPLIT/CLASS/picture, in a folder, a tar or a zip."""
 
-from collections.abc import Iterator, Sequence
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
 
 from clipjax.data.builders.archives import Members
-from clipjax.data.builders.pictures import SUFFIXES, stored_picture
-from clipjax.data.builders.raw import MissingRawData, RawBuilder
+from clipjax.data.builders.pictures import SUFFIXES
+from clipjax.data.builders.raw import UPRIGHT, MissingRawData, RawBuilder, checked_names
 
 SPLIT_NAMES = {
     "train": "train",
@@ -22,13 +23,30 @@ Found = tuple[list[str], list[tuple[str, int]]]
 """Names of the classes; (name of a file, its class)."""
 
 
+def check_split_folders(members: Members, names: Iterable[str]) -> None:
+    """Refuse a folder whose name is a split's but for a slip: it would be left out silently.
+
+    Raises:
+        ValueError: If there is one; the message says which name is near.
+    """
+    for folder in sorted({name.partition("/")[0] for name in names if "/" in name}):
+        near = difflib.get_close_matches(folder.lower(), SPLIT_NAMES, n=1, cutoff=0.75)
+        if folder not in SPLIT_NAMES and near:
+            raise ValueError(
+                f"{members.path} has a folder {folder!r}, which is no split (did you mean "
+                f"{near[0]!r}?); expected {', '.join(SPLIT_NAMES)}. Rename it, or move it elsewhere"
+            )
+
+
 def folder_splits(members: Members, missing: MissingRawData) -> dict[str, Found]:
     """Find SPLIT/CLASS/**/picture, for every split that is there; classes sorted by name.
 
     Raises:
         MissingRawData: `missing`, if there is no training picture.
-        ValueError: If another split has a class that training has not.
+        ValueError: If another split has a class that training has not, or a folder is called
+            almost as a split is.
     """
+    check_split_folders(members, members.under("", SUFFIXES))
     found: dict[str, list[tuple[str, str]]] = {}
     for name in members.under("", SUFFIXES):
         folder, _, rest = name.partition("/")
@@ -37,6 +55,7 @@ def folder_splits(members: Members, missing: MissingRawData) -> dict[str, Found]
     if "train" not in found:
         raise missing
     classes = sorted({label for _, label in found["train"]})
+    checked_names(classes, members.where("train"))
     numbers = {label: number for number, label in enumerate(classes)}
     for split, pictures in found.items():
         for name, label in pictures:
@@ -63,8 +82,7 @@ def folder_examples(
 
     def make(item: tuple[str, int]) -> dict[str, Any]:
         name, label = item
-        stored = stored_picture(members.read(name), members.where(name))
-        return {"id": name, "image": stored, "label": label}
+        return {"id": name, "image": builder.picture(members, name), "label": label}
 
     return builder.examples(split, pictures, make)
 
@@ -73,6 +91,7 @@ class ImageFolder(RawBuilder):
     """Your own pictures, a folder for each class."""
 
     name = "image_folder"
+    VERSION = UPRIGHT
     NEEDS = "train/CLASS/* and validation/CLASS/* or test/CLASS/* (jpg, png, bmp, webp, tif)"
 
     def _info(self) -> tfds.core.DatasetInfo:

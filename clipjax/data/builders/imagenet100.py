@@ -21,15 +21,14 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from clipjax.data.builders.archives import Members
-from clipjax.data.builders.pictures import stored_picture
-from clipjax.data.builders.raw import RawBuilder
+from clipjax.data.builders.raw import UPRIGHT, RawBuilder
 
 TRAIN, VAL = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 SUFFIXES = (".jpeg", ".jpg", ".png")
 
-Item = tuple[str, int, Callable[[], bytes], str]
-"""Id, class, what reads the picture, and how messages name it."""
+Item = tuple[Members, str, int]
+"""Where a picture is, its name there, and its class."""
 
 
 def class_ids() -> list[str]:
@@ -47,6 +46,7 @@ class Imagenet100(RawBuilder):
     """The first 100 classes of ILSVRC 2012."""
 
     name = "imagenet100"
+    VERSION = UPRIGHT
     SOURCE = "http://www.image-net.org/"
     PUBLIC = False  # after registration at image-net.org
     NEEDS = (
@@ -72,9 +72,14 @@ class Imagenet100(RawBuilder):
         numbers = {wnid: number for number, wnid in enumerate(class_ids())}
         train = self._train(dl_manager, numbers)
         return {
-            "train": self.examples("train", train, _make),
-            "validation": self.examples("validation", self._val(dl_manager, numbers), _make),
+            "train": self.examples("train", train, self._make),
+            "validation": self.examples("validation", self._val(dl_manager, numbers), self._make),
         }
+
+    def _make(self, item: Item) -> dict[str, Any]:
+        members, name, number = item
+        image = self.picture(members, name)
+        return {"id": PurePosixPath(name).name, "image": image, "label": number}
 
     def _train(self, dl_manager: Any, numbers: Mapping[str, int]) -> list[Item]:
         folder = self.find("train", "ILSVRC2012_img_train", "ILSVRC/Data/CLS-LOC/train")
@@ -83,7 +88,7 @@ class Imagenet100(RawBuilder):
         for wnid, number in numbers.items():
             source = self._class(folder, outer, wnid)
             names = source.under("", SUFFIXES) if source else []
-            by_class[wnid] = [_item(source, name, number) for name in names if source]
+            by_class[wnid] = [(source, name, number) for name in names if source]
         if empty := [wnid for wnid, items in by_class.items() if not items]:
             raise self.missing(f"picture of {len(empty)} classes ({', '.join(empty[:5])} ...)")
         return [item for items in by_class.values() for item in items]
@@ -108,7 +113,7 @@ class Imagenet100(RawBuilder):
         for name in names:
             wnid = PurePosixPath(name).parent.name if truth is None else truth(name)
             if wnid in numbers:
-                items.append(_item(members, name, numbers[wnid]))
+                items.append((members, name, numbers[wnid]))
         return items
 
     def _truth(self) -> Callable[[str], str]:
@@ -152,12 +157,3 @@ def devkit_labels(devkit: Members) -> list[str]:
         return [by_number[int(number)] for number in truth]
     except (KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{devkit.path} has a data/meta.mat of another form: {error}") from error
-
-
-def _item(members: Members, name: str, number: int) -> Item:
-    return PurePosixPath(name).name, number, lambda: members.read(name), members.where(name)
-
-
-def _make(item: Item) -> dict[str, Any]:
-    name, number, read, where = item
-    return {"id": name, "image": stored_picture(read(), where), "label": number}

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from clipjax.data.builders.archives import LARGEST_FILE
 from clipjax.data.builders.pictures import png_of
 from clipjax.data.builders.raw import RawBuilder
 
@@ -34,11 +35,16 @@ def read_idx(path: Path) -> np.ndarray:
         ...     read_idx(Path(folder, "a"))
         array([5, 7], dtype=uint8)
     """
-    content = path.read_bytes()
     try:
-        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        with path.open("rb") as file:
+            packed = file.read(2) == b"\x1f\x8b"
+        # MNIST has 47 MB; what is larger than the limit is none of it, and could fill the memory.
+        with gzip.open(path) if packed else path.open("rb") as file:
+            content = file.read(LARGEST_FILE + 1)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} is cut or damaged: {error}") from error
+    if len(content) > LARGEST_FILE:
+        raise ValueError(f"{path} has more than {LARGEST_FILE:,} bytes, unpacked")
     if content[:3] != b"\0\0\x08" or len(content) < 4 + 4 * content[3]:
         raise ValueError(f"{path} is no IDX file of bytes: it begins with {content[:4]!r}")
     axes = content[3]

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 
 from clipjax.data.builders.archives import BadExample, Members
 from clipjax.data.builders.base import DatasetBuilder
+from clipjax.data.builders.pictures import Stored, stored_mask, stored_picture
 
 T = TypeVar("T")
 
@@ -34,6 +35,36 @@ class WrongChecksum(ValueError):
     """A raw file is not the published one."""
 
 
+def checked_names(names: Sequence[str], where: str) -> list[str]:
+    """Return the names of classes, which TFDS stores as a line of UTF-8 each.
+
+    Raises:
+        ValueError: If there are none, or one is empty, comes twice or is not a line of text.
+
+    Examples:
+        >>> checked_names(["cat", "dog", "cat"], "classes.txt")
+        Traceback (most recent call last):
+        ValueError: classes.txt: the class 'cat' comes twice, as number 0 and as number 2; ...
+    """
+    if not names:
+        raise ValueError(f"{where}: it names no class")
+    numbers: dict[str, int] = {}
+    for number, name in enumerate(names):
+        is_text = name.encode("utf-8", "ignore").decode() == name
+        if not is_text or [name] != [line.strip() for line in name.splitlines()]:
+            raise ValueError(
+                f"{where}: the class {name!r} is not a line of UTF-8 text without blanks around it;"
+                " rename it"
+            )
+        if name in numbers:
+            raise ValueError(
+                f"{where}: the class {name!r} comes twice, as number {numbers[name]} and as number "
+                f"{number}; each name stands for one class"
+            )
+        numbers[name] = number
+    return list(names)
+
+
 @dataclasses.dataclass(frozen=True)
 class Raw:
     """Where raw data is, and what to do with what is wrong in it."""
@@ -45,6 +76,10 @@ class Raw:
     verify: bool = True
     """Compare known archives with their published SHA-256."""
     progress: Progress = _silent
+
+
+UPRIGHT = tfds.core.Version("1.1.0")
+"""The version of sets made of picture files; in those of 1.0.0, EXIF's orientation was ignored."""
 
 
 class RawBuilder(DatasetBuilder):
@@ -63,8 +98,15 @@ class RawBuilder(DatasetBuilder):
         self.raw = raw or Raw()
         self.skipped: list[str] = []
         """What was wrong with the examples that were left out."""
+        self.turned: list[str] = []
+        """Pictures and masks that were turned upright, and the orientation they had."""
+        self._turning: list[str] = []  # of the example that is being made
         self._opened: list[Members] = []
-        super().__init__(**kwargs)
+        try:
+            super().__init__(**kwargs)  # may look into archives for the names of the classes
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the archives."""
@@ -76,6 +118,21 @@ class RawBuilder(DatasetBuilder):
         members = Members(path, file)
         self._opened.append(members)
         return members
+
+    def picture(self, members: Members, name: str) -> bytes:
+        """Return what is stored of a picture, upright; `turned` lists it if it was not."""
+        where = members.where(name)
+        return self._upright(stored_picture(members.read(name), where), where)
+
+    def mask(self, members: Members, name: str, num_classes: int) -> bytes:
+        """Return what is stored of a mask, upright; `turned` lists it if it was not."""
+        where = members.where(name)
+        return self._upright(stored_mask(members.read(name), num_classes, where), where)
+
+    def _upright(self, stored: Stored, where: str) -> bytes:
+        if stored.orientation != 1:
+            self._turning.append(f"{where}: EXIF orientation {stored.orientation}")
+        return stored.encoded
 
     def folder(self) -> Path:
         """Return the user's folder.
@@ -152,21 +209,33 @@ class RawBuilder(DatasetBuilder):
 
         Raises:
             BadExample: If an item cannot be used and such are not to be skipped, or if none can.
+            ValueError: If two examples have the same id.
         """
-        used = 0
+        used: set[str] = set()
         for item in self.raw.progress(items, f"{self.name}, {split}"):
+            self._turning.clear()
             try:
                 example = make(item)
+                _check_is_text(example["id"])
             except BadExample as error:
                 if not self.raw.skip_damaged:
                     remedy = "Replace the file, or leave such examples out with --skip-damaged"
                     raise BadExample(f"{error}. {remedy} (skip_damaged=True)") from error
                 self.skipped.append(f"{split}: {error}")
                 continue
-            used += 1
+            if example["id"] in used:
+                raise ValueError(
+                    f"data set {self.name!r}, split {split!r}: there are two examples with the id "
+                    f"{example['id']!r}; rename one, or list it once"
+                )
+            used.add(example["id"])
+            self.turned += [f"{split}: {line}" for line in self._turning]
             yield example["id"], example
         if not used:
-            raise BadExample(f"data set {self.name!r}: split {split!r} has no usable example")
+            raise BadExample(
+                f"data set {self.name!r}: split {split!r} has no usable example"
+                f" ({self.raw.directory or 'downloaded'})"
+            )
 
     def _generate_examples(self, *arguments: Any) -> Iterator[tuple[str, dict[str, Any]]]:
         return self.examples(*arguments)
@@ -193,3 +262,12 @@ class RawBuilder(DatasetBuilder):
             for _ in self.raw.progress(parts, f"checking {path.name}"):
                 digest.update(file.read(block))
         return digest.hexdigest()
+
+
+def _check_is_text(name: str) -> None:
+    """Refuse a name that is not UTF-8: a record could not hold it."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = name.encode("utf-8", "backslashreplace").decode()
+        raise BadExample(f"the name {shown} is not UTF-8; rename the file") from error

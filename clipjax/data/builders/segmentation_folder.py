@@ -15,8 +15,8 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from clipjax.data.builders.archives import BadExample, Members
-from clipjax.data.builders.pictures import size, stored_mask, stored_picture
-from clipjax.data.builders.raw import RawBuilder
+from clipjax.data.builders.pictures import VOID, size
+from clipjax.data.builders.raw import UPRIGHT, RawBuilder, checked_names
 
 LISTS = "ImageSets/Segmentation/"
 
@@ -38,8 +38,23 @@ def segmentation_features(classes: Sequence[str]) -> tfds.features.FeaturesDict:
 
 
 def read_ids(members: Members, name: str) -> list[str]:
-    """Return the ids of a list: the first word of each line."""
-    return [line.split()[0] for line in members.text(name).splitlines() if line.strip()]
+    """Return the ids of a list: the first word of each line.
+
+    Raises:
+        ValueError: If an id stands there twice; the message names the lines.
+    """
+    lines: dict[str, int] = {}
+    for number, line in enumerate(members.text(name).splitlines(), 1):
+        if not line.strip():
+            continue
+        found = line.split()[0]
+        if found in lines:
+            raise ValueError(
+                f"{members.where(name)}: {found!r} is listed twice, in line {lines[found]} and in "
+                f"line {number}; delete one"
+            )
+        lines[found] = number
+    return list(lines)
 
 
 def pairs(
@@ -76,12 +91,12 @@ def segmentation_examples(
 
     def make(pair: Pair) -> dict[str, Any]:
         name, picture, mask = pair
-        image = stored_picture(members.read(picture), members.where(picture))
-        label = stored_mask(members.read(mask), num_classes, members.where(mask))
+        image = builder.picture(members, picture)
+        label = builder.mask(members, mask, num_classes)
         if size(image) != size(label):
             raise BadExample(
                 f"{members.where(mask)} is {size(label)} pixels high and wide, its picture "
-                f"{members.where(picture)} {size(image)}"
+                f"{members.where(picture)} {size(image)}, both upright as their EXIF data asks"
             )
         return {"id": name, "image": image, "label": label}
 
@@ -92,6 +107,7 @@ class SegmentationFolder(RawBuilder):
     """Your own pictures and masks."""
 
     name = "segmentation_folder"
+    VERSION = UPRIGHT
     NEEDS = (
         "JPEGImages/ID.jpg, SegmentationClass/ID.png, ImageSets/Segmentation/{train,val}.txt and "
         "classes.txt with a name a line"
@@ -105,7 +121,13 @@ class SegmentationFolder(RawBuilder):
         listed = min(roots, key=len)
         self._prefix = listed.removesuffix("classes.txt")
         lines = members.text(listed).splitlines()
-        self._classes = [line.strip() for line in lines if line.strip()]
+        named = [line.strip() for line in lines if line.strip()]
+        self._classes = checked_names(named, members.where(listed))
+        if len(named) > VOID:
+            raise ValueError(
+                f"{members.where(listed)}: it names {len(named)} classes; a mask has at most {VOID}"
+                f" (0 ... {VOID - 1}), as {VOID} is void"
+            )
         return tfds.core.DatasetInfo(
             builder=self,
             description="Pictures and masks in PASCAL VOC's layout.",
@@ -116,8 +138,10 @@ class SegmentationFolder(RawBuilder):
         del dl_manager  # nothing to download
         members, prefix = self._members, self._prefix
         lists = members.under(f"{prefix}{LISTS}", (".txt",))
-        if not lists:
-            raise self.missing(f"{LISTS}train.txt")
+        splits = [PurePosixPath(name).stem for name in lists]
+        if "train" not in splits:
+            there = f" (there is {', '.join(f'{split}.txt' for split in splits)})" if splits else ""
+            raise self.missing(f"{prefix}{LISTS}train.txt{there}")
         return {
             PurePosixPath(name).stem: segmentation_examples(
                 self,

