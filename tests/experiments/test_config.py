@@ -78,7 +78,7 @@ def test_json_keeps_types_and_values():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: configs.SGD(0.0), r"SGD.learning_rate is 0.0; expected a positive"),
+        (lambda: configs.SGD(0.0), r"SGD.learning_rate is 0.0; expected a number that is positive"),
         (lambda: configs.Adam(float("nan")), "Adam.learning_rate is nan"),
         (lambda: configs.ClippedSGD(0.1, -1.0), r"ClippedSGD.clip_level is -1.0"),
         (lambda: configs.ClippedSSTM(0.1, 0.0, 1.0), r"ClippedSSTM.smoothness is 0.0"),
@@ -105,8 +105,8 @@ def test_json_keeps_types_and_values():
         (lambda: configs.Duration(steps=1, epochs=1), "exactly one of steps, epochs, examples"),
         (lambda: configs.LearningRateSchedule("cosin"), "did you mean 'cosine'"),
         (lambda: configs.LearningRateSchedule("cosine", -1), "warmup_steps is -1"),
-        (lambda: configs.Grid({}), "at least one run"),
-        (lambda: configs.Grid({"x": make_run()}), "expected 'task/method'"),
+        (lambda: configs.Grid({}), "at least one"),
+        (lambda: configs.Grid({"x": make_run()}), "expected text like 'task/method'"),
         (lambda: configs.Grid({"a/b": make_run()}, seeds=(1, 1)), "distinct"),
         (lambda: config_files.from_json({"type": "SDG"}), "did you mean 'SGD'"),
         (
