@@ -21,7 +21,6 @@ from rich.table import Table
 from clipjax.train.loop import NonFiniteLoss
 from experiments.setup import config as configs
 from experiments.setup import config_files
-from experiments.setup.checks import nearest
 from experiments.setup.cli import EXIT_STOPPED, Command, explain, parse, start_jax, stop_on_sigterm
 from experiments.setup.runs import finished, run_one
 from experiments.setup.workbench import Workbench
@@ -50,7 +49,7 @@ def select(grid: configs.Grid, only: Sequence[str]) -> configs.Grid:
     parts = {part for key in grid.runs for part in key.split("/")}
     for word in only:
         if not any(word in key for key in grid.runs):
-            raise ValueError(f"--only {word!r} fits no run; {nearest(word, parts)}")
+            raise ValueError(f"--only {word!r} fits no run; {configs.nearest(word, parts)}")
     kept = {k: run for k, run in grid.runs.items() if any(word in k for word in only)}
     return dataclasses.replace(grid, runs=kept)
 

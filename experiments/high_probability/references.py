@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 
 from experiments.high_probability.config import Config
+from experiments.setup import config as configs
 from experiments.setup import config_files
-from experiments.setup.checks import nearest
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def reference_of(config: Config) -> Reference | None:
     """
     if config.reference:
         if config.reference not in REFERENCES:
-            near = nearest(config.reference, REFERENCES)
+            near = configs.nearest(config.reference, REFERENCES)
             raise ValueError(f"reference {config.reference!r}; {near}")
         return REFERENCES[config.reference]
     return DEFAULT if is_default_setting(config) else None

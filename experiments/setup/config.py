@@ -32,6 +32,7 @@ from experiments.setup.checks import (
     Such,
     check_fields,
 )
+from experiments.setup.checks import nearest as nearest  # for those who name what there is
 
 Dtype: TypeAlias = Literal["float32", "bfloat16"]
 """What a network computes in; parameters, statistics, outputs and iterates stay float32."""

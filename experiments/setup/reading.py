@@ -42,11 +42,27 @@ class DamagedFile(ValueError):
     """A file that a run left is not as the run wrote it: says which, where, and how to go on."""
 
 
+class NetworkConfig(TypedDict):
+    """What they take from its model."""
+
+    type: str
+
+
+class OptimizerConfig(TypedDict):
+    """What they take from its optimizer."""
+
+    learning_rate: float
+    momentum: NotRequired[float | None]
+    clip: NotRequired[str]
+    clip_level: NotRequired[float | None]
+    smoothness: NotRequired[float]
+
+
 class RunConfig(TypedDict):
     """What readers of a summary take from its `config`; it holds all fields of a Run."""
 
-    model: dict[str, Any]
-    optimizer: dict[str, Any]
+    model: NetworkConfig
+    optimizer: OptimizerConfig
     batch_size: int
     train_split: NotRequired[str]
     evaluation_dataset: NotRequired[str | None]
@@ -55,8 +71,8 @@ class RunConfig(TypedDict):
     graduated: NotRequired[dict[str, Any] | None]
 
 
-class Summary(TypedDict):
-    """summary.json of a run. What a diverged run does not know is left out."""
+class DivergedSummary(TypedDict):
+    """summary.json of a run that diverged: it does not know how far it would have come."""
 
     status: Literal["finished", "diverged"]
     reason: NotRequired[str | None]
@@ -66,18 +82,23 @@ class Summary(TypedDict):
     metrics: dict[str, Number]
     config: RunConfig
     wall_time: float
-    method: NotRequired[str]
+    method: str
+    num_train: int
     class_names: NotRequired[list[str]]
-    num_train: NotRequired[int]
-    steps: NotRequired[int]
-    examples: NotRequired[int]
-    num_params: NotRequired[int]
     images_per_second: NotRequired[float]
     input_wait: NotRequired[float]
     compile_time: NotRequired[float]
     device: NotRequired[str]
     versions: NotRequired[dict[str, str]]
     git_commit: NotRequired[str | None]
+
+
+class Summary(DivergedSummary):
+    """summary.json of a run that finished."""
+
+    steps: int
+    examples: int
+    num_params: int
 
 
 class Row(TypedDict):
@@ -115,13 +136,18 @@ def read_json(path: Path, kind: type[T], *, missing: str, cure: str, nan: bool =
 
 
 def read_summary(path: Path) -> Summary:
-    """Return summary.json of a run. Raises as `read_json`."""
-    return read_json(
-        path,
-        Summary,
-        missing=f", so this run has not ended; {RUN_AGAIN}",
-        cure=f"delete it and {RUN_AGAIN}",
-    )
+    """Return summary.json of a run; what only a finished run has may be asked of these alone.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        DamagedFile: if it is not what a run writes.
+    """
+    cure = f"delete it and {RUN_AGAIN}"
+    missing = f", so this run has not ended; {RUN_AGAIN}"
+    found = read_json(path, DivergedSummary, missing=missing, cure=cure)
+    if found["status"] == "finished":
+        structure(found, Summary, str(path), cure)
+    return typing.cast(Summary, found)
 
 
 def read_rows(path: Path, *, cure: str) -> list[dict[str, Any]]:

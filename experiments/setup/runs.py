@@ -52,7 +52,7 @@ def check_resumable(old: configs.Run, new: configs.Run, workdir: Path) -> None:
         )
 
 
-def finished(workdir: Path, run: configs.Run) -> reading.Summary | None:
+def finished(workdir: Path, run: configs.Run) -> dict[str, Any] | None:
     """Return the summary of a run that is done already, with this very config.
 
     Raises:
@@ -62,7 +62,7 @@ def finished(workdir: Path, run: configs.Run) -> reading.Summary | None:
     if not path.exists():
         return None
     summary = reading.read_summary(path)
-    return summary if config_files.from_json(summary["config"]) == run else None
+    return {**summary} if config_files.from_json(summary["config"]) == run else None
 
 
 def run_one(
