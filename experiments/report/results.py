@@ -277,9 +277,7 @@ def read_arrays(path: Path, needed: Iterable[str] = (), cure: str = "") -> dict[
     except IsADirectoryError:
         raise DamagedFile(f"{path} is a folder, not a file; {cure}") from None
     # What numpy and zipfile say of bytes that are not theirs, cut, or changed.
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, OSError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # the disk's or the system's, not the file's
+    except (ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise DamagedFile(f"{path} is damaged ({error}); {cure}") from error
     if missing := [name for name in needed if name not in found]:
         raise DamagedFile(f"{path} lacks {', '.join(missing)}; {cure}")

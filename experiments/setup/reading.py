@@ -201,6 +201,7 @@ def structure(value: Any, kind: Any, name: str, cure: str) -> Any:
 
 
 _MISSING = "is missing"
+_PLAIN = (int, float, str, bool)
 
 
 def _refuse_constant(name: str) -> Any:
@@ -244,7 +245,9 @@ def _converter() -> cattrs.Converter:
         (_is_tagged, dict, "an object", _tagged),
     ):
         made.register_structure_hook_factory(fits, _only(json_type, words, factory))
-    made.register_structure_hook_factory(_is_leaf, lambda hint: _leaf(hint))
+    made.register_structure_hook_factory(_is_leaf, _leaf)
+    for kind in _PLAIN:  # of these its own hooks would come first
+        made.register_structure_hook(kind, _leaf(kind))
     return made
 
 
@@ -293,8 +296,7 @@ def _is_leaf(hint: Any) -> bool:
         return _is_leaf(hint.__origin__)
     if typing.get_origin(hint) is tuple:
         return _is_leaf(typing.get_args(hint)[0])
-    plain = (int, float, str, bool)
-    return all(kind in plain or typing.get_origin(kind) is Literal for kind in _members(hint))
+    return all(kind in _PLAIN or typing.get_origin(kind) is Literal for kind in _members(hint))
 
 
 def _leaf(hint: Any) -> Callable:

@@ -20,7 +20,6 @@ HALF = 0.5**0.5
 def make_run(stages, **changes):
     fields = {
         "task": "classification",
-        "method": "sgd",
         "dataset": "digits",
         "model": configs.MLP(),
         "optimizer": configs.SGD(0.25),
