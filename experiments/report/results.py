@@ -8,6 +8,7 @@ Nothing here draws or writes.
 import math
 import re
 import statistics
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -259,6 +260,13 @@ def number(value: reading.Number) -> float:
     return math.nan if value is None else float(value)
 
 
+_NOT_AN_ARCHIVE = (
+    *(ValueError, EOFError, KeyError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What numpy and zipfile raise for bytes that are not theirs, cut, or changed."""
+
+
 def read_arrays(path: Path, needed: Iterable[str] = (), cure: str = "") -> dict[str, np.ndarray]:
     """Return the arrays of an .npz file.
 
@@ -276,8 +284,7 @@ def read_arrays(path: Path, needed: Iterable[str] = (), cure: str = "") -> dict[
         raise FileNotFoundError(f"{path} is missing; {cure}") from None
     except IsADirectoryError:
         raise DamagedFile(f"{path} is a folder, not a file; {cure}") from None
-    # What numpy and zipfile say of bytes that are not theirs, cut, or changed.
-    except (ValueError, EOFError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except _NOT_AN_ARCHIVE as error:
         raise DamagedFile(f"{path} is damaged ({error}); {cure}") from error
     if missing := [name for name in needed if name not in found]:
         raise DamagedFile(f"{path} lacks {', '.join(missing)}; {cure}")

@@ -19,7 +19,7 @@ import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
 
 import cattrs
 from cattrs import errors
@@ -28,7 +28,8 @@ from cattrs.gen import make_dict_structure_fn, typeddicts
 from cattrs.v import transform_error
 
 from clipjax.train.log import read_jsonl
-from experiments.setup.checks import find_fault, nearest, shown
+from experiments.setup.checks import OneOf, find_fault, nearest, shown
+from experiments.setup.config import Model
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class DamagedFile(ValueError):
 class NetworkConfig(TypedDict):
     """What they take from its model."""
 
-    type: str
+    type: Annotated[str, OneOf(tuple(kind.__name__ for kind in typing.get_args(Model)))]
 
 
 class OptimizerConfig(TypedDict):

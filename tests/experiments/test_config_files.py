@@ -170,6 +170,7 @@ def test_a_damaged_summary_is_named_with_a_cure(tmp_path, content):
         ({"metrics": [0.5]}, r"metrics is \[0\.5\]; expected an object"),
         ({"metrics": {"top1": "good"}}, r"metrics\['top1'\] is 'good'; expected a number"),
         ({"metrics": {"top1": [0.5]}}, r"metrics\['top1'\] is \[0\.5\]"),
+        ({"config": {"model": {"type": "ResNet"}}}, "model.type is 'ResNet'; .*MLP, ResNet18"),
         ({"config": {"model": {}}}, "lacks config.model.type, config.optimizer, config.batch_size"),
         ({"class_names": "abc"}, "class_names is 'abc'; expected a list"),
         ({"class_names": [1]}, r"class_names\[0\] is 1; expected text"),
