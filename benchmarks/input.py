@@ -271,7 +271,7 @@ def input_wait(case: Case, data_dir: Path | None, steps: int) -> tuple[float, fl
         file = Path(folder, "run.py")
         written = json.dumps(config_files.to_json(run))
         file.write_text(
-            "import json\n\nfrom experiments.config import from_json\n\n"
+            "import json\n\nfrom experiments.setup.config_files import from_json\n\n"
             f"config = from_json(json.loads({written!r}))\n"
         )
         command = [sys.executable, "-m", "experiments.train", "--config", str(file)]

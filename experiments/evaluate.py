@@ -112,7 +112,10 @@ def _last(workdir: Path, run: configs.Run, step: int) -> dict[str, Any]:
     """Return the summary of a run that finished with this step; else raise ValueError."""
     summary = finished(workdir, run)
     if summary is None or summary["status"] != "finished":
-        raise ValueError(f"{workdir} holds no run that has finished: train it first")
+        raise ValueError(
+            f"{workdir} has no summary.json of a run of this config that has finished: leave out "
+            "--write, or train with the same config and workdir, which writes it at its end"
+        )
     if summary["steps"] != step:
         raise ValueError(
             f"the newest checkpoint of {workdir} is of step {step}, its summary of step "

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -30,10 +30,11 @@ from rich.table import Table
 
 import clipjax
 from clipjax import problems
+from clipjax.optim.smoothing import DISTRIBUTIONS
 from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
-from experiments.setup import config as configs
 from experiments.setup import config_files
+from experiments.setup.checks import ONE_OR_MORE, POSITIVE, SEED, OneOf, Range, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax
 from experiments.setup.provenance import git_commit, versions
 
@@ -93,41 +94,36 @@ REFERENCE: dict[str, tuple[float, float, float]] = {
     "rosenbrock": (math.nan, math.nan, math.nan),
 }
 
+Name: TypeAlias = Annotated[str, OneOf(tuple(SETTINGS))]
+
 
 @dataclass(frozen=True)
 class Config:
     """The experiment; the defaults are the authors' setting."""
 
-    functions: tuple[str, ...] = tuple(SETTINGS)
+    functions: Annotated[tuple[Name, ...], ONE_OR_MORE] = tuple(SETTINGS)
     """Names of functions."""
-    dimension: int = 50
+    dimension: Annotated[int, Range(1, 2**20)] = 50
     """Number of coordinates n."""
-    stages: int = 50
+    stages: Annotated[int, Range(1, 10_000)] = 50
     """M: the geometric plan has M levels, the nice plan M+1."""
-    delta_final: float = 0.01
+    delta_final: Annotated[float, Range(0, 1, open_low=True)] = 0.01
     """The last noise level; the first is 1."""
-    steps_per_stage: int = 20
+    steps_per_stage: Annotated[int, Range(1, 1_000_000)] = 20
     """Gradient steps per noise level."""
-    num_samples: int = 100
+    num_samples: Annotated[int, Range(1, 1_000_000)] = 100
     """Samples per gradient."""
-    distribution: str = "gaussian"
+    distribution: Annotated[str, OneOf(DISTRIBUTIONS)] = "gaussian"
     """Law of the noise."""
-    seeds: int = 20
+    seeds: Annotated[int, Range(1, 1_000_000)] = 20
     """Runs per function; run i starts from and draws with fold_in(key(seed), i)."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Where the random numbers come from."""
-    solved: float = 0.01
+    solved: Annotated[float, POSITIVE] = 0.01
     """A run counts as solved if its f(x) - f* ends below this."""
 
     def __post_init__(self) -> None:
-        for name in ("dimension", "stages", "steps_per_stage", "seeds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in self.functions:
-            if name not in SETTINGS:
-                raise ValueError(f"function {name!r}; {configs.nearest(name, SETTINGS)}")
-        if not self.functions:
-            raise ValueError("functions is empty; name at least one")
+        check_fields(self)
 
 
 def levels(config: Config, method: str) -> np.ndarray:

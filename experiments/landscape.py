@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from clipjax.train.log import write_json
 from experiments.evaluate import restore
 from experiments.high_probability.chunks import write_npz
 from experiments.setup import build
+from experiments.setup.checks import COUNT, POSITIVE, SEED, Range, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax
 from experiments.setup.noise_probe import training_examples
 from experiments.setup.provenance import git_commit, versions
@@ -38,23 +39,19 @@ class LandscapeCommand(Command):
 
     through: tuple[Path, ...] = ()
     """Workdirs of two or more other runs of the same network: the plane through all of them."""
-    examples: int = 256
+    examples: Annotated[int, COUNT] = 256
     """Training examples whose mean loss is drawn."""
-    points: int = 21
+    points: Annotated[int, Range(3, 10_000)] = 21
     """Coordinates along each direction."""
-    reach: float = 1.0
+    reach: Annotated[float, POSITIVE] = 1.0
     """How far the random plane reaches, in lengths of the filters."""
-    chunk: int = 8
+    chunk: Annotated[int, COUNT] = 8
     """Points of the plane evaluated at once."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Of the random directions."""
 
     def __post_init__(self) -> None:
-        for name, least in (("examples", 1), ("points", 3), ("chunk", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
-        if not 0 < self.reach < float("inf"):
-            raise ValueError(f"reach is {self.reach}; it must be positive and finite")
+        check_fields(self)
         if len(self.through) == 1:
             raise ValueError("through names one run; a plane needs two besides this one")
 

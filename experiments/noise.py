@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -27,6 +27,7 @@ from clipjax.train.log import write_json
 from experiments.evaluate import restore
 from experiments.high_probability.chunks import write_npz
 from experiments.setup import build
+from experiments.setup.checks import COUNT, INT32, SEED, Range, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax
 from experiments.setup.noise_probe import example_loss, numbers, training_examples
 from experiments.setup.provenance import git_commit, versions
@@ -37,19 +38,17 @@ from experiments.setup.workbench import Workbench
 class NoiseCommand(Command):
     """Measure how heavy the gradient noise of a run's newest checkpoint is."""
 
-    examples: int = 1024
+    examples: Annotated[int, Range(4, INT32)] = 1024
     """Training examples whose gradients are formed; f is their mean."""
-    batches: int = 256
+    batches: Annotated[int, Range(4, INT32)] = 256
     """Minibatches of the run's batch size."""
-    chunk: int = 16
+    chunk: Annotated[int, COUNT] = 16
     """Gradients in memory at once."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Which examples, which minibatches, which Gaussian sample."""
 
     def __post_init__(self) -> None:
-        for name, least in (("examples", 4), ("batches", 4), ("chunk", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        check_fields(self)
 
 
 def describe(sample: np.ndarray, seed: int) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -28,12 +28,13 @@ from rich.table import Table
 
 import clipjax
 from clipjax import analysis, problems
+from clipjax.optim.smoothing import DISTRIBUTIONS
 from clipjax.train.log import write_json
 from experiments.high_probability import readable
 from experiments.report import smoothing as figures
 from experiments.report.style import style
-from experiments.setup import config as configs
 from experiments.setup import config_files
+from experiments.setup.checks import ONE_OR_MORE, POSITIVE, OneOf, Range, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax
 from experiments.setup.provenance import git_commit, versions
 
@@ -83,35 +84,32 @@ SETTINGS = {
     ),
 }
 
+Name: TypeAlias = Annotated[str, OneOf(tuple(SETTINGS))]
+
 
 @dataclass(frozen=True)
 class Config:
     """The experiment."""
 
-    functions: tuple[str, ...] = tuple(SETTINGS)
+    functions: Annotated[tuple[Name, ...], ONE_OR_MORE] = tuple(SETTINGS)
     """Names of functions: rastrigin, drop_wave."""
-    distribution: str = "ball"
+    distribution: Annotated[str, OneOf(DISTRIBUTIONS)] = "ball"
     """Law of the noise: ball (as in the definitions), gaussian."""
-    stages: int = 50
+    stages: Annotated[int, Range(2, 10_000)] = 50
     """Noise levels from `delta_init` to `delta_init` / `stages`, polynomial with p = 1."""
-    delta_init: float = 1.0
+    delta_init: Annotated[float, POSITIVE] = 1.0
     """The first noise level."""
-    strong_convexity: float = 1.0
+    strong_convexity: Annotated[float, POSITIVE] = 1.0
     """σ of the σ-nice conditions."""
-    law_level: float = 0.5
+    law_level: Annotated[float, POSITIVE] = 0.5
     """The level at which laws of noise are compared."""
-    points: int = 512
+    points: Annotated[int, Range(8, 2**20)] = 512
     """Quadrature points per average; eight times as many where laws are compared."""
-    resolution: int = 1001
+    resolution: Annotated[int, Range(2, 2**20)] = 1001
     """Points per drawn curve."""
 
     def __post_init__(self) -> None:
-        for name in self.functions:
-            if name not in SETTINGS:
-                raise ValueError(f"function {name!r}; {configs.nearest(name, SETTINGS)}")
-        for name, least in (("stages", 2), ("points", 8), ("resolution", 2)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        check_fields(self)
 
 
 def curves(setting: Setting, config: Config) -> dict[str, np.ndarray]:

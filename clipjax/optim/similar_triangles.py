@@ -32,6 +32,7 @@ float32 sum A is off by 3e-4 after 10^6 steps, and under a decaying rate A/α is
 See `next_ratio`.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -308,11 +309,18 @@ def sstm_step_size(
         holder_exponent: ν in [0, 1], of the Hölder-continuous gradient.
         step_offset: s; 2 in Gorbunov et al. 2020, 1 in Gorbunov et al. 2021 and its PyTorch code.
 
+    Raises:
+        ValueError: for a number that is NaN or out of range.
+
     Examples:
         >>> step_size = sstm_step_size(learning_rate=0.5, smoothness=5.0)
         >>> print(step_size(0), step_size(1))  # 0.5 · 2 / 10, 0.5 · 3 / 10
         0.1 0.15
     """
+    check_interval("learning_rate", learning_rate, 0, math.inf, closed_high=False)
+    check_positive("smoothness", smoothness, finite=True)
+    check_interval("holder_exponent", holder_exponent, 0, 1)
+    check_positive("step_offset", step_offset, finite=True)
 
     def step_size(count: jax.typing.ArrayLike) -> jax.Array:
         # The count becomes a float first: an integer product overflows at 46 340.

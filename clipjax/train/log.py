@@ -3,6 +3,7 @@
 import json
 import os
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,34 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a JSON-lines file; a last line cut short by a kill is left out."""
-    if not path.exists():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            rows.append(json.loads(line))
+    """Return the rows of a metrics.jsonl, none where there is no such file.
+
+    A last line that was cut short, by a kill or a full disk, is left out, and a warning says so.
+
+    Raises:
+        ValueError: if another line is no JSON object with a `step`; file and line are named.
+    """
+    rows, cut = _rows(path)
+    if cut:
+        warnings.warn(f"{path}: its last row was cut short and is left out", stacklevel=2)
     return rows
+
+
+def _rows(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """Return the rows, and whether there is more of a row behind the last one."""
+    if not path.exists():
+        return [], False
+    *lines, rest = path.read_bytes().split(b"\n")
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:  # no JSON, no text, or brackets without end
+            raise ValueError(f"{path}, line {number}, is damaged ({error})") from error
+        if not isinstance(row, dict) or type(row.get("step")) is not int:
+            raise ValueError(f"{path}, line {number}, is damaged: it is no row with a step")
+        rows.append(row)
+    return rows, bool(rest)
 
 
 class MetricsFile:
@@ -59,7 +80,8 @@ class MetricsFile:
         self._file = None
         self.splits: set[str] = set()
         if write:
-            kept = [row for row in read_jsonl(path) if row["step"] <= step]
+            rows, _ = _rows(path)  # a row that was cut short is about to be made again
+            kept = [row for row in rows if row["step"] <= step]
             self.splits = {row["split"] for row in kept if row["step"] == step and "split" in row}
             temporary = path.with_suffix(".tmp")
             temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")

@@ -121,12 +121,12 @@ def _finished(workdir: Path, config: Config) -> dict[str, Any] | None:
     Raises:
         ValueError: if the folder holds another one.
     """
-    from experiments.report.results import read_summary
+    from experiments.report.tail_results import read_summary
 
     path = workdir / "summary.json"
     if not path.exists():
         return None
-    summary = read_summary(path, ("config", "results"))
+    summary: dict[str, Any] = {**read_summary(path)}
     old, new = summary["config"], config_files.to_json(config)
     changed = [f"{k} was {old.get(k)!r}, is {new[k]!r}" for k in new if old.get(k) != new[k]]
     if changed:

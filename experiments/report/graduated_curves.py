@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator, NullFormatter
 
 from experiments.report import style
 from experiments.report.graduated import Noise, noise
-from experiments.report.results import METRICS, Grid, Group, Metric, band
+from experiments.report.results import METRICS, Grid, Group, Metric, band, number
 from experiments.report.style import look
 
 PARTS = 5
@@ -121,7 +121,8 @@ def _final(axes: Axes, groups: Mapping[str, Group], name: str, metric: Metric) -
     """Draw each run's last score as a point, a line of the panel per method, and their means."""
     for place, (method, group) in enumerate(groups.items()):
         shown = look(method, groups)
-        values = [metric.factor * run.summary["metrics"][name] for run in group.finished]
+        metrics = [run.summary["metrics"] for run in group.finished]
+        values = [metric.factor * number(m[name]) for m in metrics if name in m]
         axes.plot(values, [place] * len(values), shown.marker, color=shown.color, alpha=0.5, ms=5)
         axes.plot([np.mean(values)] * 2, [place - 0.32, place + 0.32], color=shown.color, lw=2.4)
     labels = [look(method, groups).label for method in groups]

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,6 +11,22 @@ from experiments.high_probability import readable
 from experiments.report import page, results, style
 from experiments.report.page import Picture, Section, Text
 from experiments.report.write import write_page
+from experiments.setup import reading
+from experiments.setup.reading import Number
+
+
+class LandscapeSummary(TypedDict):
+    """landscape.json."""
+
+    name: str
+    step: int
+    examples: int
+    loss: Number
+    reach: float
+    distance: NotRequired[float]
+    """From the query point to the evaluation point, of methods that average."""
+    points: NotRequired[list[str]]
+    """Names of the runs that the second plane goes through."""
 
 
 def write_landscape(workdir: Path) -> Path:
@@ -22,14 +38,21 @@ def write_landscape(workdir: Path) -> Path:
     Raises:
         FileNotFoundError, ValueError: if a file is missing or damaged; both name it.
     """
-    summary = results.read_summary(workdir / "landscape.json", ("name", "step", "loss"))
-    arrays = results.read_arrays(workdir / "landscape.npz")
+    again = f"run python -m experiments.landscape --workdir {workdir} again"
+    path = workdir / "landscape.json"
+    summary = reading.read_json(path, LandscapeSummary, missing=f"; {again}", cure=again)
+    needed = [f"random/{part}" for part in ("alphas", "betas", "values")]
+    needed += ["line/alphas", "line/values"] if "distance" in summary else []
+    if "points" in summary:
+        parts = ("alphas", "betas", "values", "coordinates", "residuals")
+        needed += [f"through/{part}" for part in parts]
+    arrays = results.read_arrays(workdir / "landscape.npz", needed, cure=again)
     with style.style():
         made = make_page(summary, arrays)
     return write_page(made, workdir, "landscape")
 
 
-def make_page(summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> page.Page:
+def make_page(summary: LandscapeSummary, arrays: Mapping[str, np.ndarray]) -> page.Page:
     """Return the page, its figures drawn."""
     said = (
         "The plane through the evaluation point along two random directions, each filter's part as "
@@ -39,14 +62,14 @@ def make_page(summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> p
         "landscape_random", contours(arrays, "random"), f"{said} Contours of the loss."
     )
     sections = [Section("A random plane", (random,))]
-    if "line/values" in arrays:
+    if "distance" in summary:
         caption = (
             "The loss along the line from the query point (0), where gradients are taken, to the "
             f"evaluation point (1), {readable(summary['distance'])} apart."
         )
         picture = Picture("landscape_line", _line(arrays), caption)
         sections.append(Section("From the query to the evaluation point", (picture,)))
-    if "through/values" in arrays:
+    if "points" in summary:
         off = readable(float(arrays["through/residuals"].max()))
         picture = Picture(
             "landscape_through",
@@ -59,7 +82,7 @@ def make_page(summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> p
     sections.append(Section("How to read it", (ends,)))
     lead = (
         f"The loss of {summary['examples']:,} training examples around step {summary['step']:,}; "
-        f"at the evaluation point it is {readable(summary['loss'])}."
+        f"at the evaluation point it is {readable(results.number(summary['loss']))}."
     )
     return page.Page(f"The loss around {summary['name']}", lead, tuple(sections))
 

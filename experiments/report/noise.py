@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import scipy.stats
@@ -12,8 +12,11 @@ from experiments.high_probability import readable
 from experiments.report import page, results, style
 from experiments.report.page import Bullets, Cell, Picture, Section, Table, Text
 from experiments.report.write import write_page
+from experiments.setup import reading
+from experiments.setup.reading import DamagedFile, Number
 
 ARRAYS = {"single examples": "example_noise", "minibatches": "minibatch_noise"}
+OF = ("sample", "control")
 SAMPLE, CONTROL = "#0072B2", "#D55E00"
 
 ROWS = {
@@ -41,6 +44,50 @@ CAUTIONS = (
 )
 
 
+class Sample(TypedDict):
+    """The numbers that tell how heavy a sample's tail is."""
+
+    mean: Number
+    std: Number
+    maximum: Number
+    skewness: Number
+    excess_kurtosis: Number
+    rho_mild: Number
+    rho_extreme: Number
+    block_tail_index: Number
+    median_block_tail_index: Number
+    hill_tail_index: Number
+
+
+class Noise(TypedDict):
+    """Those of the noise norms, and of the Gaussian control."""
+
+    values: int
+    sample: Sample
+    control: Sample
+
+
+class NoiseSummary(TypedDict):
+    """noise.json."""
+
+    name: str
+    step: int
+    examples: int
+    mean_gradient_norm: Number
+    noise: dict[str, Noise]
+    seed: int
+
+
+def array_of(title: str) -> str:
+    """Return the name of the array that a part of noise.json is about.
+
+    Examples:
+        >>> array_of("minibatches of 32")
+        'minibatch_noise'
+    """
+    return ARRAYS.get(title.split(" of ")[0], title)
+
+
 def write_noise(workdir: Path) -> Path:
     """Write noise.md, noise.html and figures/noise_*.png from noise.json and noise.npz.
 
@@ -50,18 +97,23 @@ def write_noise(workdir: Path) -> Path:
     Raises:
         FileNotFoundError, ValueError: if a file is missing or damaged; both name it.
     """
-    summary = results.read_summary(workdir / "noise.json", ("noise", "step", "seed"))
-    arrays = results.read_arrays(workdir / "noise.npz")
+    again = f"run python -m experiments.noise --workdir {workdir} again"
+    path = workdir / "noise.json"
+    summary = reading.read_json(path, NoiseSummary, missing=f"; {again}", cure=again)
+    if unknown := sorted({array_of(title) for title in summary["noise"]} - set(ARRAYS.values())):
+        raise DamagedFile(f"{path} is damaged: noise has no part {unknown[0]!r}; {again}")
+    needed = [array_of(title) for title in summary["noise"]]
+    arrays = results.read_arrays(workdir / "noise.npz", needed, cure=again)
     with style.style():
         made = make_page(summary, arrays)
     return write_page(made, workdir, "noise")
 
 
-def make_page(summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> page.Page:
+def make_page(summary: NoiseSummary, arrays: Mapping[str, np.ndarray]) -> page.Page:
     """Return the page, its figures drawn."""
     sections = []
     for title, found in summary["noise"].items():
-        name = ARRAYS[title.split(" of ")[0]]
+        name = array_of(title)
         sample = arrays[name]
         pictures = (
             Picture(
@@ -73,7 +125,7 @@ def make_page(summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> p
             ),
         )
         rows = tuple(
-            (Cell(label), Cell(readable(found["sample"][k])), Cell(readable(found["control"][k])))
+            (Cell(label), *(Cell(readable(results.number(found[of][k]))) for of in OF))
             for k, label in ROWS.items()
         )
         table = Table(
@@ -81,9 +133,10 @@ def make_page(summary: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> p
         )
         sections.append(Section(title.capitalize(), (*pictures, table)))
     cautions = Section("How to read it", (Text("Compare with the control."), Bullets(CAUTIONS)))
+    said = readable(results.number(summary["mean_gradient_norm"]))
     lead = (
         f"Norms of the gradient noise at step {summary['step']:,}, over {summary['examples']:,} "
-        f"training examples; the mean gradient's norm is {readable(summary['mean_gradient_norm'])}."
+        f"training examples; the mean gradient's norm is {said}."
     )
     return page.Page(f"Gradient noise of {summary['name']}", lead, (*sections, cautions))
 

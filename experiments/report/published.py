@@ -198,7 +198,7 @@ def _dataset(group: Group) -> str:
     config = group.runs[0].summary["config"]
     said = group.runs[0].summary["dataset"]
     if config.get("train_split", "train") != "train":
-        said += f", trained on {config['train_split']}"
+        said += f", trained on {config.get('train_split')}"
     if other := " ".join(filter(None, map(config.get, ("evaluation_dataset", "evaluation_split")))):
         said += f", evaluated on {other}"
     return said

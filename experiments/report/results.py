@@ -5,28 +5,27 @@
 Nothing here draws or writes.
 """
 
-import json
 import math
 import re
 import statistics
+import tokenize
 import zipfile
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from clipjax.train.log import read_jsonl
-from experiments.setup import samples
+from experiments.setup import reading, samples
+from experiments.setup.reading import RUN_AGAIN, DamagedFile, Summary
 
 HIGH_PROBABILITY = "high_probability"
 """The folder of the heavy-tail experiment, which is no run."""
 
 BASELINES = {"majority": "commonest class", "bicubic": "bicubic interpolation"}
 """Metrics called PREFIX_NAME say what metric NAME is without learning; how each is called."""
-
-_CURE = "run the same experiment again, which does what is missing"
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class RunResult:
     """
 
     folder: Path
-    summary: Mapping[str, Any]
+    summary: Summary
     rows: Sequence[Mapping[str, Any]]
 
     @property
@@ -123,7 +122,7 @@ class RunResult:
         rows = [row for row in self.rows if row["split"] == split and metric in row]
         return (
             np.array([row["examples"] for row in rows], float),
-            np.array([row[metric] for row in rows], float),
+            np.array([number(row[metric]) for row in rows], float),
         )
 
     def samples(self) -> dict[str, Sequence[np.ndarray]] | None:
@@ -189,7 +188,7 @@ class Group:
         others would be another's. Of pictures too small for a window, similarities are NaN.
         """
         metrics = [run.summary["metrics"] for run in self.finished]
-        values = [float(m[metric]) for m in metrics if metric in m]
+        values = [number(m[metric]) for m in metrics if metric in m]
         if not values or not all(map(math.isfinite, values)):
             return None
         spread = statistics.stdev(values) if len(values) > 1 else None
@@ -213,18 +212,26 @@ def read_grid(workdir: Path, order: Sequence[str] = ()) -> Grid:
         order: names of tasks and methods that come first, in this order; the rest follow by name.
 
     Raises:
-        FileNotFoundError: if there is no such folder, or a run has no summary.
-        ValueError: if a file is damaged; both name the file and what to do.
+        FileNotFoundError: if there is no such folder, or all that is wrong are missing files.
+        DamagedFile: if files are damaged; both name every such file and what to do.
     """
     if not workdir.is_dir():
         raise FileNotFoundError(
             f"no folder {workdir}; run python -m experiments.compare --workdir {workdir} first"
         )
     runs: dict[tuple[str, str], list[RunResult]] = {}
+    faults: list[DamagedFile | FileNotFoundError] = []
     for folder in sorted(workdir.glob("*/*/seed*")):
         if folder.is_dir() and re.fullmatch(r"seed\d+", folder.name):
-            run = read_run(folder)
-            runs.setdefault(run.key, []).append(run)
+            try:
+                run = read_run(folder)
+            except (DamagedFile, FileNotFoundError) as fault:
+                faults.append(fault)
+            else:
+                runs.setdefault(run.key, []).append(run)
+    if faults:
+        damaged = any(isinstance(fault, DamagedFile) for fault in faults)
+        raise (DamagedFile if damaged else FileNotFoundError)("\n".join(map(str, faults)))
 
     def place(name: str) -> tuple[int, str]:
         return (order.index(name) if name in order else len(order), name)
@@ -238,55 +245,50 @@ def read_grid(workdir: Path, order: Sequence[str] = ()) -> Grid:
 
 def read_run(folder: Path) -> RunResult:
     """Read one run's summary.json and metrics.jsonl. Raises as `read_grid`."""
-    summary = read_summary(
-        folder / "summary.json",
-        needed=("status", "task", "dataset", "seed", "metrics", "config", "wall_time"),
-    )
-    path = folder / "metrics.jsonl"
-    try:
-        rows = read_jsonl(path)
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); delete {folder} and run it again"
-        ) from error
-    return RunResult(folder, summary, rows)
+    summary = reading.read_summary(folder / "summary.json")
+    cure = f"delete {folder} and run it again"
+    return RunResult(folder, summary, reading.read_rows(folder / "metrics.jsonl", cure=cure))
 
 
-def read_summary(path: Path, needed: Sequence[str]) -> dict[str, Any]:
-    """Return a summary.json.
+def number(value: reading.Number) -> float:
+    """Return a number of a file of results; NaN for null.
 
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if it is not JSON, or lacks an entry that is needed.
+    Examples:
+        >>> number(0.5), number("inf"), number(None)
+        (0.5, inf, nan)
     """
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing, so this run has not ended; {_CURE}") from None
-    except ValueError as error:  # not JSON, or not even text
-        raise ValueError(f"{path} is damaged ({error}); delete it and {_CURE}") from error
-    missing = [name for name in needed if not isinstance(summary, dict) or name not in summary]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}; delete it and {_CURE}")
-    return summary
+    return math.nan if value is None else float(value)
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
+_NOT_AN_ARCHIVE = (
+    *(ValueError, EOFError, KeyError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, tokenize.TokenError),
+)
+"""What numpy and zipfile raise for bytes that are not theirs, cut, or changed."""
+
+
+def read_arrays(path: Path, needed: Iterable[str] = (), cure: str = "") -> dict[str, np.ndarray]:
     """Return the arrays of an .npz file.
 
     Raises:
         FileNotFoundError: if there is none.
-        ValueError: if it is damaged; both name it.
+        DamagedFile: if it is damaged, or lacks an array that is needed; both name it.
     """
+    cure = cure or f"delete {path.parent} and {RUN_AGAIN}"
     try:
         with path.open("rb") as file, np.load(file) as arrays:
-            return dict(arrays)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("one array, not several by name")
+            found = dict(arrays)
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing; {_CURE}") from None
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is damaged ({error}); delete {path.parent} and {_CURE}"
-        ) from error
+        raise FileNotFoundError(f"{path} is missing; {cure}") from None
+    except IsADirectoryError:
+        raise DamagedFile(f"{path} is a folder, not a file; {cure}") from None
+    except _NOT_AN_ARCHIVE as error:
+        raise DamagedFile(f"{path} is damaged ({error}); {cure}") from error
+    if missing := [name for name in needed if name not in found]:
+        raise DamagedFile(f"{path} lacks {', '.join(missing)}; {cure}")
+    return found
 
 
 def baselines(groups: Mapping[str, Group], metric: str) -> dict[str, float]:
@@ -299,7 +301,7 @@ def baselines(groups: Mapping[str, Group], metric: str) -> dict[str, float]:
     for group in groups.values():
         for run in group.finished:
             for prefix, label in BASELINES.items():
-                value = float(run.summary["metrics"].get(f"{prefix}_{metric}", math.nan))
+                value = number(run.summary["metrics"].get(f"{prefix}_{metric}"))
                 if math.isfinite(value):
                     commonest = commonest_class(group) if prefix == "majority" else None
                     found.setdefault(f"all {commonest}" if commonest else label, value)

@@ -1,6 +1,7 @@
 """The section of final metrics: a table per task, a row per method and per baseline."""
 
 from collections.abc import Mapping
+from typing import Any
 
 from experiments.report import results
 from experiments.report.page import Cell, Section, Table, Text
@@ -126,8 +127,10 @@ def _baselines(
 
 def _settings(group: Group) -> str:
     """Return the optimizer's rates, and the kind of clipping where it is not the global norm's."""
-    optimizer = group.runs[0].summary["config"]["optimizer"]
-    kind = {"value": " per coordinate", "tensor_norm": " per tensor"}.get(optimizer.get("clip"), "")
+    optimizer: Mapping[str, Any] = {**group.runs[0].summary["config"]["optimizer"]}
+    kind = {"value": " per coordinate", "tensor_norm": " per tensor"}.get(
+        str(optimizer.get("clip")), ""
+    )
     return ", ".join(
         f"{name.replace('_', ' ')} {optimizer[name]:g}" + (kind if name == "clip_level" else "")
         for name in SETTINGS

@@ -17,6 +17,7 @@ from experiments.report import (
     results,
     scores,
     sections,
+    tail_results,
 )
 from experiments.report.results import Grid
 from experiments.report.sections import Tails
@@ -78,9 +79,7 @@ def read(workdir: Path) -> tuple[Grid, Tails | None]:
     folder = workdir if alone else workdir / results.HIGH_PROBABILITY
     heavy = None
     if folder.is_dir():
-        needed = ("results", "labels", "reference", "config", "wall_time")
-        summary = results.read_summary(folder / "summary.json", needed)
-        heavy = summary, results.read_arrays(folder / "curves.npz")
+        heavy = tail_results.read(folder)
     if not grid and heavy is None:
         raise ValueError(
             f"{workdir} holds no runs (expected {workdir}/TASK/METHOD/seed0/summary.json); "

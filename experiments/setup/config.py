@@ -4,45 +4,61 @@ A config file is Python and yields `config = Run(...)` (or `Grid(...)` for `expe
 The file chooses types (which model, which optimizer); command-line flags change numbers. Optimizer
 dataclasses mirror the signatures of the factories they stand for, field by field, so what is
 written in a config is what the factory receives.
+
+A field's annotation states its type and its range, which `check_fields` holds every value to.
+Ranges end where float32 and int32 end, in which training computes and counts, or where no network
+and no run could be: a mistyped zero more is told at once, instead of by a machine without memory.
 """
 
 import dataclasses
-import difflib
 import math
 import re
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, ClassVar, Literal, TypeAlias
+
+from experiments.setup.checks import (
+    COUNT,
+    COUNT_OR_ZERO,
+    DECAY,
+    INT32,
+    NOT_EMPTY,
+    NOT_NEGATIVE,
+    ONE_OR_MORE,
+    POSITIVE,
+    SEED,
+    SHARE,
+    Range,
+    Such,
+    check_fields,
+)
+from experiments.setup.checks import nearest as nearest  # for those who name what there is
 
 Dtype: TypeAlias = Literal["float32", "bfloat16"]
 """What a network computes in; parameters, statistics, outputs and iterates stay float32."""
 
+StateDtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
+"""What an optimizer's buffers are kept in."""
+
 ClipKind: TypeAlias = Literal["global_norm", "tensor_norm", "value"]
 
+Rate: TypeAlias = Annotated[float, POSITIVE]
+Momentum: TypeAlias = Annotated[float, DECAY]
+Count: TypeAlias = Annotated[int, COUNT]
+CountOrZero: TypeAlias = Annotated[int, COUNT_OR_ZERO]
+Share: TypeAlias = Annotated[float, SHARE]
+Text: TypeAlias = Annotated[str, NOT_EMPTY]
+Seed: TypeAlias = Annotated[int, SEED]
+Width: TypeAlias = Annotated[int, Range(1, 2**20)]
+"""Features of a layer."""
+Depth: TypeAlias = Annotated[int, Range(1, 1000)]
+"""Layers or blocks."""
+Workers: TypeAlias = Annotated[int, Range(0, 1024)]
 
-def nearest(name: str, names: typing.Iterable[str]) -> str:
-    """Return '; did you mean ...?' or the list of what there is.
-
-    Examples:
-        >>> nearest("clipped_sdg", ["adam", "clipped_sgd"])
-        "did you mean 'clipped_sgd'? There are: adam, clipped_sgd"
-    """
-    names = sorted(names)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    there = f"There are: {', '.join(names)}"
-    return f"did you mean {close[0]!r}? {there}" if close else there
-
-
-def _positive(owner: Any, *names: str) -> None:
-    for name in names:
-        value = getattr(owner, name)
-        if value is None:
-            continue
-        if not (isinstance(value, int | float) and math.isfinite(value) and value > 0):
-            raise ValueError(
-                f"{type(owner).__name__}.{name} is {value!r}; expected a positive, finite number"
-            )
+_STAGES = Such("(1 to 8 of them)", lambda sizes: 1 <= len(sizes) <= 8)
+_ODD = Such("and odd, so that a kernel has a middle", lambda size: size % 2 == 1)
+_POWER_OF_TWO = Such("that is 2, 4, 8 or 16", lambda scale: scale in (2, 4, 8, 16))
+_AT_LEAST_4_OR_0 = Such("that is 0, or at least 4", lambda count: count == 0 or count >= 4)
 
 
 # -- Optimizers: fields and defaults are those of the factory ------------------------------------
@@ -52,69 +68,69 @@ def _positive(owner: Any, *names: str) -> None:
 class SGD:
     """The factory `optax.sgd`."""
 
-    learning_rate: float
-    momentum: float | None = None
+    learning_rate: Rate
+    momentum: Momentum | None = None
     nesterov: bool = False
-    accumulator_dtype: str | None = None
+    accumulator_dtype: StateDtype | None = None
 
     name: ClassVar[str] = "sgd"
 
     def __post_init__(self):
-        _positive(self, "learning_rate")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
 class Adam:
     """The factory `optax.adam`."""
 
-    learning_rate: float
-    b1: float = 0.9
-    b2: float = 0.999
-    eps: float = 1e-8
-    eps_root: float = 0.0
-    mu_dtype: str | None = None
+    learning_rate: Rate
+    b1: Momentum = 0.9
+    b2: Momentum = 0.999
+    eps: Annotated[float, NOT_NEGATIVE] = 1e-8
+    eps_root: Annotated[float, NOT_NEGATIVE] = 0.0
+    mu_dtype: StateDtype | None = None
     nesterov: bool = False
 
     name: ClassVar[str] = "adam"
 
     def __post_init__(self):
-        _positive(self, "learning_rate")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
 class ClippedSGD:
     """The factory `clipjax.clipped_sgd`."""
 
-    learning_rate: float
-    clip_level: float | None
+    learning_rate: Rate
+    clip_level: Rate | None
     clip: ClipKind = "global_norm"
-    momentum: float | None = None
+    momentum: Momentum | None = None
     nesterov: bool = False
     clip_after_momentum: bool = False
 
     name: ClassVar[str] = "clipped_sgd"
 
     def __post_init__(self):
-        _positive(self, "learning_rate", "clip_level")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
 class ClippedSSTM:
     """The factory `clipjax.clipped_sstm`."""
 
-    learning_rate: float
-    smoothness: float
-    clip_level: float | None
+    learning_rate: Rate
+    smoothness: Rate
+    clip_level: Rate | None
     clip: ClipKind = "global_norm"
-    holder_exponent: float = 1.0
-    step_offset: int = 2
-    max_averaging_ratio: float = 1.0
-    clip_start: int | None = None
+    holder_exponent: Share = 1.0
+    step_offset: Count = 2
+    max_averaging_ratio: Annotated[float, Range(0, 1, open_low=True)] = 1.0
+    clip_start: CountOrZero | None = None
 
     name: ClassVar[str] = "clipped_sstm"
 
     def __post_init__(self):
-        _positive(self, "learning_rate", "smoothness", "clip_level")
+        check_fields(self)
 
 
 Optimizer: TypeAlias = SGD | Adam | ClippedSGD | ClippedSSTM
@@ -131,54 +147,64 @@ seed) share one compiled program."""
 class MLP:
     """A multi-layer perceptron on flattened images; for tests."""
 
-    hidden: tuple[int, ...] = (64,)
+    hidden: Annotated[tuple[Width, ...], Such("(100 at most)", lambda sizes: len(sizes) <= 100)] = (
+        64,
+    )
     dtype: Dtype = "float32"
+
+    def __post_init__(self):
+        check_fields(self)
 
 
 @dataclass(frozen=True)
 class ResNet18:
     """ResNet-18 (He et al. 2016)."""
 
-    width: int = 64
+    width: Width = 64
     stem: Literal["imagenet", "small"] = "imagenet"
-    stage_sizes: tuple[int, ...] = (2, 2, 2, 2)
+    stage_sizes: Annotated[tuple[Depth, ...], _STAGES] = (2, 2, 2, 2)
     zero_init_last_bn: bool = False
     dtype: Dtype = "float32"
 
     def __post_init__(self):
-        _positive(self, "width")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
 class FCN32s:
     """FCN (Long et al. 2015) on a VGG-16 trunk; `pool_stages=5` is FCN-32s."""
 
-    width: int = 64
-    fc_width: int = 4096
-    fc_kernel: int = 7
-    pool_stages: int = 5
-    block_sizes: tuple[int, ...] = (2, 2, 3, 3, 3)
-    dropout: float = 0.5
+    width: Width = 64
+    fc_width: Width = 4096
+    fc_kernel: Annotated[int, Range(1, 99)] = 7
+    pool_stages: Annotated[int, Range(1, 8)] = 5
+    block_sizes: Annotated[tuple[Depth, ...], _STAGES] = (2, 2, 3, 3, 3)
+    dropout: Annotated[float, DECAY] = 0.5
     batch_norm: bool = False
     dtype: Dtype = "float32"
 
     def __post_init__(self):
-        _positive(self, "width", "fc_width", "fc_kernel", "pool_stages")
+        check_fields(self)
+        if self.pool_stages > len(self.block_sizes):
+            raise ValueError(
+                f"FCN32s.pool_stages is {self.pool_stages}; expected at most the number of "
+                f"block_sizes, {len(self.block_sizes)}"
+            )
 
 
 @dataclass(frozen=True)
 class SRResNet:
     """SRResNet (Ledig et al. 2017)."""
 
-    scale: int = 4
-    num_blocks: int = 16
-    channels: int = 64
-    kernel_size: int = 9
+    scale: Annotated[int, _POWER_OF_TWO] = 4
+    num_blocks: Depth = 16
+    channels: Width = 64
+    kernel_size: Annotated[int, Range(1, 99), _ODD] = 9
     global_skip: Literal["bicubic"] | None = None
     dtype: Dtype = "float32"
 
     def __post_init__(self):
-        _positive(self, "scale", "num_blocks", "channels")
+        check_fields(self)
 
 
 Model: TypeAlias = MLP | ResNet18 | FCN32s | SRResNet
@@ -196,24 +222,27 @@ class Duration:
         45
     """
 
-    steps: int | None = None
-    epochs: float | None = None
-    examples: int | None = None
+    steps: Count | None = None
+    epochs: Annotated[float, Range(0, 1e9, open_low=True)] | None = None
+    examples: Annotated[int, Range(1, 2**53)] | None = None
 
     def __post_init__(self):
+        check_fields(self)
         given = {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
         if len(given) != 1:
             raise ValueError(
                 f"a duration of {given or 'nothing'}; expected exactly one of steps, epochs, "
                 "examples (a flag that replaces the file's unit sets the other to None)"
             )
-        _positive(self, "steps", "epochs", "examples")
 
     def in_steps(self, batch_size: int, num_train: int) -> int:
         """Return the number of optimizer steps, rounded up, at least 1."""
         if self.steps is not None:
             return self.steps
-        return max(1, math.ceil(self.in_examples(num_train) / batch_size))
+        steps = max(1, math.ceil(self.in_examples(num_train) / batch_size))
+        if steps > INT32:
+            raise ValueError(f"{self} is {steps} steps; expected at most {INT32}: train for less")
+        return steps
 
     def in_examples(self, num_train: int) -> float:
         """Return the number of examples, of a duration in epochs or examples."""
@@ -227,14 +256,10 @@ class LearningRateSchedule:
     """How the learning rate moves: warm-up from 0, then constant or decay to 0 at the end."""
 
     kind: Literal["constant", "cosine", "linear"] = "constant"
-    warmup_steps: int = 0
+    warmup_steps: CountOrZero = 0
 
     def __post_init__(self):
-        kinds = ("constant", "cosine", "linear")
-        if self.kind not in kinds:
-            raise ValueError(f"schedule kind {self.kind!r}; {nearest(self.kind, kinds)}")
-        if self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps is {self.warmup_steps}; expected 0 or more")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -245,25 +270,32 @@ class Graduated:
     the first stage.
     """
 
-    num_stages: int
+    num_stages: Depth
     decay: Literal["polynomial", "geometric", "cosine", "exponential", "constant"] = "polynomial"
-    power: float = 0.9
+    power: Annotated[float, Range(0, 1, open_low=True)] = 0.9
     """Of the polynomial decay."""
-    factor: float | None = None
+    factor: Annotated[float, Range(0, 1, open_low=True)] | None = None
     """Of the geometric decay."""
-    batch_share: float = 0.0
+    batch_share: Share = 0.0
     """How much of the decay is done by larger batches; the rest by the learning rate."""
-    momentum_share: float = 0.0
+    momentum_share: Share = 0.0
     """How much of it by less momentum."""
-    max_batch_size: int | None = None
+    max_batch_size: Count | None = None
     whole_batches: bool = False
     """Whether a step takes its batch at once (compiled once a stage) or adds up gradients."""
 
     def __post_init__(self):
-        _positive(self, "num_stages", "power", "factor", "max_batch_size")
-        decays = ("polynomial", "geometric", "cosine", "exponential", "constant")
-        if self.decay not in decays:
-            raise ValueError(f"decay {self.decay!r}; {nearest(self.decay, decays)}")
+        check_fields(self)
+        if self.factor is not None and self.decay != "geometric":
+            raise ValueError(
+                f"Graduated.factor is {self.factor}, but the decay is {self.decay!r}; leave the "
+                "factor out, or make the decay 'geometric'"
+            )
+        if self.batch_share + self.momentum_share > 1:
+            raise ValueError(
+                f"Graduated.batch_share is {self.batch_share} and momentum_share "
+                f"{self.momentum_share}; expected shares that sum to 1 at most"
+            )
 
 
 @dataclass(frozen=True)
@@ -273,21 +305,17 @@ class NoiseProbe:
     Each time costs 2 `examples` + `batches` · batch_size gradients; training is not changed by it.
     """
 
-    every: int | None = None
+    every: Count | None = None
     """Optimizer steps of the first stage; None never measures."""
-    examples: int = 256
+    examples: Annotated[int, Range(4, INT32)] = 256
     """Training examples whose gradients are formed; f is their mean."""
-    batches: int = 0
+    batches: Annotated[int, Range(0, INT32), _AT_LEAST_4_OR_0] = 0
     """Minibatches of the run's batch size to measure as well; 0, or at least 4."""
-    chunk: int = 16
+    chunk: Count = 16
     """Gradients in memory at once."""
 
     def __post_init__(self):
-        _positive(self, "every", "chunk")
-        if self.examples < 4:
-            raise ValueError(f"NoiseProbe.examples is {self.examples}; expected at least 4")
-        if self.batches < 4 and self.batches != 0:
-            raise ValueError(f"NoiseProbe.batches is {self.batches}; expected 0, or at least 4")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -296,68 +324,56 @@ class Run:
 
     # What is learnt from what
     task: Literal["classification", "segmentation", "super_resolution"]
-    dataset: str
+    dataset: Text
     """A name known to `clipjax.data`."""
     model: Model
     optimizer: Optimizer
 
     # How long, in what portions
     duration: Duration
-    batch_size: int
+    batch_size: Count
     """Examples in one optimizer step of the first stage, over all devices and micro-batches."""
-    accumulation: int = 1
+    accumulation: Count = 1
     """Micro-batches that one optimizer step is split into."""
     schedule: LearningRateSchedule = LearningRateSchedule()
     graduated: Graduated | None = None
     """Growing batches and a falling learning rate, in stages; instead of a `schedule`."""
     augment: bool = True
     """Augment the training images as usual for the task."""
-    crop: int | None = None
+    crop: Annotated[int, Range(1, 2**16)] | None = None
     """Side of the training crops where pictures differ in size; None takes the task's usual one."""
-    train_split: str = "train"
-    evaluation_dataset: str | None = None
+    train_split: Text = "train"
+    evaluation_dataset: Text | None = None
     """Evaluate on examples of this data set: Set5 for a network trained on DIV2K."""
-    evaluation_split: str | None = None
+    evaluation_split: Text | None = None
     """None takes the first there is of test, validation, val."""
-    pretrained: str | None = None
+    pretrained: Text | None = None
     """A file with ImageNet weights of VGG-16 to start from (npz, safetensors, h5)."""
     pretrained_require: Literal["trunk", "all"] = "trunk"
     """'trunk' lets fc6 and fc7 start at random where the file has none or they do not fit."""
-    seed: int = 0
+    seed: Seed = 0
     """Initial parameters, order of the data, augmentation and dropout are functions of it."""
 
     # What is written when
-    log_every: int = 10
+    log_every: Count = 10
     """Optimizer steps."""
     evaluate_every: Duration = Duration(epochs=1)
     checkpoint_every: Duration = Duration(epochs=1)
-    evaluation_batch_size: int = 100
-    calibration_batches: int = 20
+    evaluation_batch_size: Count = 100
+    calibration_batches: Count = 20
     """Training batches that BatchNorm statistics are recomputed from at the evaluation point."""
-    samples: int = 6
+    samples: Annotated[int, Range(0, 10_000)] = 6
     """Evaluation examples whose predictions are kept for pictures."""
     noise: NoiseProbe = NoiseProbe()
     """Gradient noise, measured on the way."""
 
     # How input is made ahead, for pictures that are not kept in memory; it does not change them
-    input_threads: int = 2
-    input_workers: int = 0
+    input_threads: Annotated[int, Range(1, 1024)] = 2
+    input_workers: Workers = 0
     """Processes that make training batches; 0 leaves it to the threads, which usually do."""
 
     def __post_init__(self):
-        tasks = ("classification", "segmentation", "super_resolution")
-        if self.task not in tasks:
-            raise ValueError(f"task {self.task!r}; {nearest(self.task, tasks)}")
-        for name, kinds in (("model", Model), ("optimizer", Optimizer)):
-            value = getattr(self, name)
-            if not isinstance(value, typing.get_args(kinds)):
-                given = value if isinstance(value, str) else type(value).__name__
-                names = [kind.__name__ for kind in typing.get_args(kinds)]
-                raise ValueError(f"{name} {given!r}; {nearest(given, names)}")
-        _positive(self, "batch_size", "accumulation", "log_every", "evaluation_batch_size")
-        _positive(self, "calibration_batches", "crop", "input_threads")
-        if self.input_workers < 0:
-            raise ValueError(f"input_workers is {self.input_workers}; expected 0 or more")
+        check_fields(self)
         if self.pretrained is not None and not isinstance(self.model, FCN32s):
             raise ValueError(
                 f"pretrained weights are VGG-16's, for FCN32s; the model is "
@@ -379,22 +395,22 @@ class Run:
                     f"a graduated run has its own learning rates, got schedule={self.schedule}; "
                     "leave the schedule out"
                 )
-        if not 0 <= self.seed < 2**32:
-            raise ValueError(f"seed is {self.seed}; expected 0 <= seed < 2**32")
+
+
+_RUN_FOLDER = Such(
+    "like 'task/method', a folder for each run: letters, digits and . _ = + -",
+    lambda key: bool(re.fullmatch(r"(?!\.+/)[\w.=+-]{1,200}/(?!\.+$)[\w.=+-]{1,200}", key)),
+)
 
 
 @dataclass(frozen=True)
 class Grid:
     """Runs to compare, each with every seed; keys are folders, 'task/method'."""
 
-    runs: Mapping[str, Run]
-    seeds: tuple[int, ...] = (0, 1, 2)
+    runs: Annotated[Mapping[Annotated[str, _RUN_FOLDER], Run], ONE_OR_MORE]
+    seeds: Annotated[tuple[Seed, ...], ONE_OR_MORE] = (0, 1, 2)
 
     def __post_init__(self):
-        if not self.runs or not self.seeds:
-            raise ValueError("a grid needs at least one run and one seed")
-        for key in self.runs:
-            if not re.fullmatch(r"[\w.=+-]+/[\w.=+-]+", key):
-                raise ValueError(f"grid key {key!r}; expected 'task/method', a folder of each run")
+        check_fields(self)
         if len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"seeds {self.seeds} repeat; expected distinct seeds")
+            raise ValueError(f"Grid.seeds is {self.seeds}; expected distinct seeds")

@@ -1,13 +1,16 @@
-"""Config files: reading what a Python file yields, writing and reading configs as JSON."""
+"""Config files: what a Python file yields; configs as JSON, written, read and compared."""
 
 import dataclasses
-import json
+import functools
+import operator
 import re
 import runpy
 import typing
 from pathlib import Path
 from typing import Any
 
+from experiments.setup import reading
+from experiments.setup.checks import nearest
 from experiments.setup.config import (
     Duration,
     Graduated,
@@ -17,7 +20,6 @@ from experiments.setup.config import (
     NoiseProbe,
     Optimizer,
     Run,
-    nearest,
 )
 
 _TYPES: dict[str, type] = {
@@ -32,6 +34,8 @@ _TYPES: dict[str, type] = {
         Run,
     )
 }
+_ANY = functools.reduce(operator.or_, _TYPES.values())
+"""A config of any type; its `type` says of which."""
 
 
 def load(path: str | Path, *, small: bool = False) -> Run | Grid:
@@ -90,33 +94,29 @@ def to_json(config: Any) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """Return the config that `to_json` wrote.
+    """Return the config that `to_json` wrote; fields that it lacks get their defaults.
 
     Raises:
-        ValueError: an unknown type or field, with the nearest name.
+        DamagedFile: an unknown type or field, with the nearest name, or a value out of range.
     """
-    if isinstance(value, list):
-        return tuple(from_json(v) for v in value)
-    if not isinstance(value, dict):
-        return value
-    kind = value.get("type")
-    if kind not in _TYPES:
-        raise ValueError(f"config of type {kind!r}; {nearest(str(kind), _TYPES)}")
-    fields = [f.name for f in dataclasses.fields(_TYPES[kind])]
-    for name in value:
-        if name != "type" and name not in fields:
-            raise ValueError(f"{kind} has no field {name!r}; {nearest(name, fields)}")
-    return _TYPES[kind](**{k: from_json(v) for k, v in value.items() if k != "type"})
+    return reading.structure(value, _ANY, "this config", "mend it, or write it again")
 
 
 def read(path: Path) -> Run:
-    """Return the Run of a workdir's config.json."""
-    try:
-        return from_json(json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no {path}; is {path.parent} the workdir of a run?") from None
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
+    """Return the Run of a workdir's config.json; fields that came later get their defaults.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        DamagedFile: if it is not what a run writes; it names the field and how to go on.
+    """
+    return reading.read_json(
+        path,
+        Run,
+        missing=f"; is {path.parent} the workdir of a run?",
+        cure="delete it and train with the same config and workdir again: the file is written "
+        "anew, and training goes on from the newest checkpoint",
+        nan=False,
+    )
 
 
 def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, Any]]:

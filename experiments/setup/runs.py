@@ -1,6 +1,5 @@
 """One run in its workdir: begun, gone on with, or left as it is where it is finished."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from clipjax.train.checkpoint import Checkpoints, Position
 from clipjax.train.log import scalars, write_json
 from clipjax.train.loop import NonFiniteLoss, Outcome, train
 from clipjax.train.state import digest
-from experiments.setup import build, config_files, samples
+from experiments.setup import build, config_files, reading, samples
 from experiments.setup import config as configs
 from experiments.setup.noise_probe import make_probe
 from experiments.setup.provenance import git_commit, versions
@@ -54,15 +53,16 @@ def check_resumable(old: configs.Run, new: configs.Run, workdir: Path) -> None:
 
 
 def finished(workdir: Path, run: configs.Run) -> dict[str, Any] | None:
-    """Return the summary of a run that is done already, with this very config."""
+    """Return the summary of a run that is done already, with this very config.
+
+    Raises:
+        DamagedFile: its summary.json is not what a run writes.
+    """
     path = workdir / "summary.json"
     if not path.exists():
         return None
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it to run again") from error
-    return summary if config_files.from_json(summary["config"]) == run else None
+    summary = reading.read_summary(path)
+    return {**summary} if config_files.from_json(summary["config"]) == run else None
 
 
 def run_one(

@@ -63,7 +63,7 @@ def test_reference_is_given_for_the_default_setting_whatever_its_seeds():
     ("change", "words"),
     [
         ({"functions": ("rastrigen",)}, "did you mean 'rastrigin'"),
-        ({"functions": ()}, "functions is empty"),
+        ({"functions": ()}, r"functions is \(\); expected .* \(at least one\)"),
         ({"seeds": 0}, "seeds is 0"),
     ],
 )

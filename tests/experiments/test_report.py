@@ -314,7 +314,7 @@ def test_the_heavy_tails_alone_make_a_report(grid, tmp_path):
         ("summary.json", None, FileNotFoundError, "is missing, so this run has not ended"),
         ("summary.json", b'{"status": "fin', ValueError, "is damaged"),
         ("summary.json", b"\xff\xfe\x00", ValueError, "is damaged"),
-        ("summary.json", b"[]", ValueError, "lacks status"),
+        ("summary.json", b"[]", ValueError, "expected an object"),
         ("summary.json", b'{"status": "finished"}', ValueError, "lacks task, dataset, seed"),
         ("metrics.jsonl", b'{"split": \n{}\n', ValueError, "is damaged"),
         ("figures/samples.npz", b"PK\x03\x04 cut short", ValueError, "is damaged"),

@@ -59,6 +59,7 @@ def write_run(folder, run, stage_std, top1, seed=0, status="finished"):
         "reason": None if status == "finished" else "the loss is nan",
         "name": folder.name,
         "task": run.task,
+        "method": run.optimizer.name,
         "dataset": run.dataset,
         "num_train": NUM_TRAIN,
         "seed": seed,
@@ -66,6 +67,7 @@ def write_run(folder, run, stage_std, top1, seed=0, status="finished"):
         "config": config_files.to_json(run),
         "wall_time": 1.0,
         "steps": plan.total_steps,
+        "examples": plan.examples_at_step(plan.total_steps),
         "num_params": 10,
     }
     folder.mkdir(parents=True)

@@ -382,3 +382,23 @@ def test_a_donated_step_needs_no_second_copy(clip_level):
     )
     scratch = lowered.compile().memory_analysis().temp_size_in_bytes
     assert scratch < (size / 10 if clip_level is None else 2 * size * 4)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"learning_rate": float("nan")},
+        {"learning_rate": float("inf")},
+        {"learning_rate": -1.0},
+        {"smoothness": float("nan")},
+        {"smoothness": 0.0},
+        {"holder_exponent": float("nan")},
+        {"holder_exponent": 2.0},
+        {"step_offset": float("nan")},
+        {"step_offset": 0},
+    ],
+)
+def test_step_sizes_of_numbers_out_of_range_are_refused(change):
+    (name,) = change
+    with pytest.raises(ValueError, match=f"^{name} must"):
+        clipjax.sstm_step_size(**({"learning_rate": 0.1, "smoothness": 1.0} | change))

@@ -575,6 +575,28 @@ def test_huge_batches_stay_within_int32():
     assert theory.BatchSizes(scale=1e30).total(3) == 3 * (2**31 - 128)
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scale": math.nan}, "scale must lie in"),
+        ({"scale": math.inf}, "scale must lie in"),
+        ({"scale": -1.0}, "scale must lie in"),
+        ({"exponent": math.nan}, "exponent must lie in"),
+        ({"offset": -1}, "offset must be a whole number"),
+        ({"offset": math.nan}, "offset must be a whole number"),
+        ({"minimum": 0}, "minimum must be a whole number >= 1"),
+        ({"minimum": math.nan}, "minimum must be a whole number >= 1"),
+    ],
+)
+def test_batch_sizes_that_are_no_numbers_are_refused(change, words):
+    with pytest.raises(ValueError, match=words):
+        theory.BatchSizes(**({"scale": 1.0} | change))
+
+
+def test_a_whole_exponent_may_be_an_integer():
+    assert int(theory.BatchSizes(0.5, 2, 1)(1)) == 2  # 0.5 · 2²
+
+
 # Estimators
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from clipjax.optim._checks import check_count, check_positive
+from clipjax.optim._checks import check_count, check_interval, check_positive
 from clipjax.typing import Schedule
 
 LARGEST_BATCH = 2**31 - 128
@@ -46,6 +46,13 @@ class BatchSizes:
     offset: int = 0
     minimum: int = 1
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for a number that is NaN or out of range."""
+        for name, value in (("scale", self.scale), ("exponent", self.exponent)):
+            check_interval(name, value, 0, math.inf, closed_high=False, required=True)
+        check_count("offset", self.offset, required=True)
+        check_count("minimum", self.minimum, minimum=1, required=True)
+
     def __call__(self, count: jax.typing.ArrayLike) -> jax.Array:
         """Return m_k for `count` = k, the number of the (outer) step, from 0.
 
@@ -75,7 +82,7 @@ class BatchSizes:
 
 def _whole(exponent: float) -> float | int:
     """Return an int where possible: an integer power is a product, the same in every backend."""
-    return int(exponent) if exponent.is_integer() else exponent
+    return int(exponent) if float(exponent).is_integer() else exponent
 
 
 @dataclass(frozen=True)
