@@ -21,7 +21,7 @@ from clipjax.train.checkpoint import Checkpoints, Position
 from clipjax.train.log import scalars, write_json
 from clipjax.train.loop import evaluate, evaluation_point
 from clipjax.train.state import TrainState
-from experiments.setup import build, config_files, samples
+from experiments.setup import build, config_files, locks, samples
 from experiments.setup import config as configs
 from experiments.setup.cli import Command, explain, parse, start_jax
 from experiments.setup.runs import finished
@@ -129,9 +129,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parse(EvaluateCommand, arguments)
     start_jax(command)
     bench = Workbench(command.data_dir)
-    metrics = evaluate_run(
-        command.workdir, bench, command.dataset, command.split, write=command.write
-    )
+    holds = command.write and jax.process_index() == 0
+    with locks.hold(command.workdir, write=holds):
+        metrics = evaluate_run(
+            command.workdir, bench, command.dataset, command.split, write=command.write
+        )
     if jax.process_index() == 0:
         print(json.dumps(metrics, indent=2))
     return 0

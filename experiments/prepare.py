@@ -11,40 +11,17 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import tyro
 from rich.console import Console
 from rich.progress import track
 
 from clipjax import data
-from experiments.setup.cli import explain
+from experiments.setup.cli import OptionalFolder, explain
 
 SHOWN = 10
 """Lines that are printed of skipped.txt and turned.txt."""
-
-
-def folder(text: str) -> Path:
-    """Return the path of a folder that a flag names.
-
-    Raises:
-        ValueError: If it is empty: that would be the current folder, which "." says.
-    """
-    if not text.strip() or "\0" in text:
-        raise ValueError(f"{text!r} names no folder; for the current one say '.'")
-    return Path(text)
-
-
-Folder = Annotated[
-    Path | None,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="PATH",
-        instance_from_str=lambda texts: folder(texts[0]),
-        is_instance=lambda value: value is None or isinstance(value, Path),
-        str_from_instance=lambda value: [str(value)],
-    ),
-]
 
 
 @dataclass(frozen=True)
@@ -54,9 +31,9 @@ class PrepareCommand:
     dataset: str
     """A name known to clipjax.data; image_folder/NAME, segmentation_folder/NAME and
     super_resolution_folder/NAME for data of your own."""
-    raw_dir: Folder = None
+    raw_dir: OptionalFolder = None
     """The folder of the raw files; downloaded where left out and the source is public."""
-    data_dir: Folder = None
+    data_dir: OptionalFolder = None
     """Prepared datasets; the user's cache by default."""
     skip_damaged: bool = False
     """Leave out examples that cannot be used, name and count them."""
@@ -104,4 +81,6 @@ def _show_list(file: Path, what: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(explain(main))
+    sys.exit(
+        explain(main, kept="prepared sets stay, one that is half done is removed at the next start")
+    )

@@ -2,12 +2,17 @@
 
 One checkpoint holds all that a run is: parameters, optimizer state, model state and step, with
 the seed and global batch that turn the step into a position in the data. Orbax writes into a
-temporary folder and renames it, so a killed save leaves no checkpoint; a checkpoint damaged
-afterwards is found by its digest, and the one before is used.
+temporary folder and renames it, so a killed save leaves no checkpoint. Sizes and digests of its
+files follow in a manifest; what does not agree with it is damaged, and the one before is used. A
+checkpoint without a manifest, of a run that was killed before it was written, is judged by whether
+it can be read and by the digest of its state. Files that cannot be read for lack of permission,
+memory or network are no damage: that ends the run, and everything stays where it is.
 """
 
+import errno
 import logging
 import shutil
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +21,9 @@ from typing import Any
 import jax
 from jax.sharding import Sharding
 
+from clipjax.train import manifest
+from clipjax.train import mesh as meshes
 from clipjax.train.state import TrainState, digest
-
-# How a truncated, altered or missing file shows: JSON and tensorstore raise any of these.
-DAMAGE = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError)
 
 
 class CheckpointMismatch(ValueError):
@@ -51,6 +55,8 @@ class Checkpoints:
         self._ocp = ocp
         self._position = position
         self._directory = Path(directory).resolve()
+        self._unsealed: int | None = None
+        """The step that is being saved, which has no manifest yet."""
         # Orbax logs each save at INFO and, at WARNING, that metadata of one host is missing.
         logging.getLogger("absl").setLevel(logging.ERROR)
         self._manager = ocp.CheckpointManager(
@@ -68,7 +74,10 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_):
-        self._manager.close()
+        try:
+            self.wait()
+        finally:
+            self._manager.close()
 
     def save(self, state: TrainState) -> None:
         """Save in the background; returns as soon as the buffers may be overwritten.
@@ -78,6 +87,7 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
+        self.wait()  # for the one before, so that at most one is without a manifest
         run = {
             "data_seed": self._position.data_seed,
             "batch_size": self._position.batch_size,
@@ -90,10 +100,14 @@ class Checkpoints:
                 run=self._ocp.args.JsonSave(run),
             ),
         )
+        self._unsealed = step
 
     def wait(self) -> None:
         """Return when everything saved is on disk."""
+        step, self._unsealed = self._unsealed, None  # a save that failed never gets a manifest
         self._manager.wait_until_finished()
+        if step is not None and jax.process_index() == 0:
+            manifest.write(self._folder(step))
 
     def restore(self, abstract: TrainState, sharding: Sharding) -> TrainState | None:
         """Return the newest undamaged state, or None where there is none.
@@ -114,18 +128,44 @@ class Checkpoints:
             abstract._asdict(),
         )
         for step in sorted(self._manager.all_steps(), reverse=True):
-            try:
-                state = self._restore_step(step, target)
-            except CheckpointMismatch:
-                raise
-            except DAMAGE as error:
-                state, reason = None, f"{type(error).__name__}: {str(error).splitlines()[0]}"
-            else:
-                reason = "its digest differs from the one stored with it"
-            if state is not None:
-                return state
+            reason = self._damage(step)
+            if reason is None:
+                state, reason = self._restore_or_reason(step, target)
+                if state is not None:
+                    return state
             self._set_aside(step, reason)
         return None
+
+    def _folder(self, step: int) -> Path:
+        return self._directory / f"step_{step}"
+
+    def _damage(self, step: int) -> str | None:
+        """Return what the manifest finds wrong; the first host looks, for all."""
+        found = None
+        if jax.process_index() == 0 and (self._folder(step) / manifest.NAME).exists():
+            found = manifest.damage(self._folder(step))
+        damaged = meshes.told_by_first([found is not None])[0]
+        return (found or "the first host says why") if damaged else None
+
+    def _restore_or_reason(
+        self, step: int, target: dict[str, Any]
+    ) -> tuple[TrainState | None, str]:
+        """Return the state of a step; or None, and in what way it is damaged.
+
+        Raises:
+            CheckpointMismatch: it is another run's.
+            Exception: it cannot be read for another reason than damage.
+        """
+        try:
+            state = self._restore_step(step, target)
+        except CheckpointMismatch:
+            raise
+        except Exception as error:  # Orbax raises a bare Exception for files that are missing
+            sound = (self._folder(step) / manifest.NAME).exists()  # and its files agreed
+            if sound or is_environment(error):
+                raise
+            return None, f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        return state, "its digest differs from the one stored with it"
 
     def _restore_step(self, step: int, target: dict[str, Any]) -> TrainState | None:
         """Return the state of a step, None if its bytes are not those saved."""
@@ -175,10 +215,31 @@ class Checkpoints:
         if jax.process_index() == 0:
             aside = self._directory.parent / "damaged_checkpoints"
             aside.mkdir(exist_ok=True)
-            folder = self._directory / f"step_{step}"
-            if folder.exists():
-                shutil.move(folder, aside / f"step_{step}")
+            if self._folder(step).exists():
+                place = aside / f"step_{step}"
+                if place.exists():
+                    place = aside / f"step_{step}_{time.time_ns()}"
+                shutil.move(self._folder(step), place)
         self._manager.reload()
+
+
+def is_environment(error: BaseException) -> bool:
+    """Return whether an error is about permission, memory or network, not about what a file holds.
+
+    Examples:
+        >>> is_environment(PermissionError(errno.EACCES, "Permission denied"))
+        True
+        >>> is_environment(FileNotFoundError(errno.ENOENT, "No such file"))
+        False
+    """
+    if isinstance(error, MemoryError):
+        return True
+    absent = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+    if isinstance(error, OSError) and error.errno not in absent:
+        return True
+    # Tensorstore's errors carry the name of a status instead of a number.
+    words = ("PERMISSION_DENIED", "Permission denied", "RESOURCE_EXHAUSTED", "UNAVAILABLE")
+    return any(word in str(error) for word in (*words, "DEADLINE_EXCEEDED", "Input/output error"))
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

@@ -72,6 +72,11 @@ def _store() -> _Store | None:
     return _Store(state.client, state.process_id, state.num_processes)
 
 
+def several() -> bool:
+    """Return whether this process is one of several of a run."""
+    return _store() is not None
+
+
 def watch(heartbeat_timeout_seconds: float) -> None:
     """Watch the other processes until this one ends; returns at once.
 

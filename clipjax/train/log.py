@@ -1,7 +1,9 @@
 """What a run writes down: metrics.jsonl as the truth, a progress line, JSON files written whole."""
 
 import json
+import math
 import os
+import secrets
 import time
 import warnings
 from collections.abc import Mapping
@@ -15,11 +17,45 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of either."""
+    """Write JSON so that a reader sees the old file or the new one, never half of either.
+
+    JSON has neither NaN nor infinity: such numbers become null.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    text = json.dumps(finite_or_null(value), indent=2, allow_nan=False) + "\n"
+    replace(path, text.encode())
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put a file in the place of another, whole or not at all.
+
+    The temporary file has a name that nobody can know before, in the same folder; it is removed
+    where writing fails.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:  # never through a link that is there already
+            file.write(content)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def finite_or_null(value: Any) -> Any:
+    """Return JSON values with None for each number that is not finite.
+
+    Examples:
+        >>> finite_or_null({"loss": math.nan, "rows": [1.0, math.inf]})
+        {'loss': None, 'rows': [1.0, None]}
+    """
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite_or_null(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_null(entry) for entry in value]
+    return value
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
@@ -83,9 +119,7 @@ class MetricsFile:
             rows, _ = _rows(path)  # a row that was cut short is about to be made again
             kept = [row for row in rows if row["step"] <= step]
             self.splits = {row["split"] for row in kept if row["step"] == step and "split" in row}
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(row) + "\n" for row in kept), encoding="utf-8")
-            os.replace(temporary, path)
+            replace(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
             self._file = path.open("a", encoding="utf-8")
 
     def __enter__(self):
@@ -98,7 +132,7 @@ class MetricsFile:
     def append(self, row: Mapping[str, Any]) -> None:
         """Add a row."""
         if self._file:
-            self._file.write(json.dumps(row) + "\n")
+            self._file.write(json.dumps(finite_or_null(row), allow_nan=False) + "\n")
             self._file.flush()
 
 

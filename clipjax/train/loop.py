@@ -5,7 +5,7 @@
                      every log_every steps: a row in metrics.jsonl
                      every evaluate_every steps: a row, at the method's evaluation point
                      every probe.every steps: a row of what the probe measures, if there is one
-                     every checkpoint_every steps: save (after the rows of that step)
+                     every checkpoint_every steps: save what is finite (after the rows of that step)
     evaluate, save, return
 
 Metrics are fetched one step late, so the host prepares a step while devices do the one before.
@@ -39,7 +39,15 @@ from clipjax.typing import Batch, Data, HostBatch, Params
 
 
 class NonFiniteLoss(FloatingPointError):
-    """Training met a loss that is NaN or infinite."""
+    """Training met a loss, or parameters, that are NaN or infinite."""
+
+
+def _advice(saved: int) -> str:
+    last = f"The last checkpoint, of step {saved}, is good" if saved else "No checkpoint was saved"
+    return (
+        f"{last}. To try a lower rate: the same line with "
+        "--optimizer.learning-rate and another --workdir"
+    )
 
 
 class Stage(NamedTuple):
@@ -251,11 +259,15 @@ def train(
             recorder.add(now, metrics, waited, rows, progress, saved)
             last = now == plan.steps
             stopped = meshes.stop_agreed(should_stop(), now) and not last
+            saves = plan.due(plan.checkpoint_every, now) or last or stopped
+            if saves:
+                # Before anything is measured or saved of a state that is lost.
+                recorder.flush(rows, progress, saved)
+                _check_finite(program, state, now, saved)
             if any(due(now)) and not stopped:
                 recorder.flush(rows, progress, saved)
                 measure(now, *due(now))
-            if plan.due(plan.checkpoint_every, now) or last or stopped:
-                recorder.flush(rows, progress, saved)
+            if saves:
                 checkpoints.save(state)
                 saved = now
             if now == start + 1:
@@ -281,6 +293,15 @@ def train(
         tuple(probe_times),
         sum(probe_times) / max(time.monotonic() - began, 1e-9),
     )
+
+
+def _check_finite(program: Program, state: TrainState, now: int, saved: int) -> None:
+    """Raise NonFiniteLoss where a finite loss was followed by an update that is not."""
+    if not bool(program.is_finite(state)):
+        raise NonFiniteLoss(
+            f"parameters are NaN or infinite after step {now}, though its loss was finite. "
+            f"{_advice(saved)}"
+        )
 
 
 def _placed(
@@ -340,8 +361,7 @@ class _Recorder:
             )
             raise NonFiniteLoss(
                 f"the loss is {values['loss']} at step {now} (gradient norm "
-                f"{values['gradient_norm']:.4g}; {rates}). Lower the learning rate or the clip "
-                f"level; the last checkpoint is of step {saved}"
+                f"{values['gradient_norm']:.4g}; {rates}). {_advice(saved)}"
             )
         if not self._plan.due(self._plan.log_every, now) and now != self._plan.steps:
             return

@@ -6,11 +6,13 @@ global batch, so 1 and 8 devices train the same network.
 """
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
+from jax._src.clusters import ClusterEnv  # JAX has no public way to ask for a cluster
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from clipjax.typing import Batch, HostBatch
@@ -47,6 +49,13 @@ def initialize(
         )
     if given:
         address, count, index = (given[name] for name in names)
+        if not re.fullmatch(r".+:\d+", address):
+            raise ValueError(f"JAX_COORDINATOR_ADDRESS is {address!r}; expected HOST:PORT")
+        if not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
+            raise ValueError(
+                f"JAX_NUM_PROCESSES is {count!r} and JAX_PROCESS_ID {index!r}; expected whole "
+                "numbers, and an id from 0 to one less than their number"
+            )
         jax.distributed.initialize(
             address,
             int(count),
@@ -59,6 +68,12 @@ def initialize(
     except ValueError as error:
         # What JAX says where it finds no cluster; any other complaint is the user's to see.
         if "coordinator_address should be defined" not in str(error):
+            raise
+    except RuntimeError as error:
+        # JAX is in use already, as when a script's main is called twice: no harm where there is
+        # no cluster to join.
+        in_use = "before any JAX" in str(error)
+        if not in_use or any(kind.is_env_present() for kind in ClusterEnv._cluster_types):
             raise
 
 

@@ -117,6 +117,7 @@ class Program:
     evaluate: Callable[[Params, dict[str, Any], Batch], Statistics] = field(init=False)
     predict: Callable[[Params, dict[str, Any], Batch], jax.Array] = field(init=False)
     average: Callable[[Any, Params], Params] = field(init=False)
+    is_finite: Callable[[TrainState], jax.Array] = field(init=False)
 
     def __post_init__(self):
         whole, parts = meshes.replicated(self.mesh), meshes.split(self.mesh)
@@ -132,6 +133,7 @@ class Program:
             "apply_accumulated": compiled(self._apply_accumulated, (whole,) * 3, (0,)),
             "evaluate": compiled(self._evaluate, (whole, whole, parts)),
             "predict": compiled(self._predict, (whole, whole, parts)),
+            "is_finite": compiled(self._is_finite, (whole,)),
             "average": compiled(self.evaluation_params, (whole, whole)),
         }.items():
             object.__setattr__(self, name, fn)
@@ -236,6 +238,12 @@ class Program:
         variance = sums.examples * (sums.deviation / sums.weight) / (sums.counted - 1)
         metrics["scalars"]["gradient_variance"] = variance
         return state, metrics
+
+    def _is_finite(self, state: TrainState) -> jax.Array:
+        """Return whether all parameters are finite, those that are evaluated among them."""
+        evaluated = self.evaluation_params(state.opt_state, state.params)
+        leaves = jax.tree.leaves((state.params, evaluated))
+        return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
 
     def _predict(self, params: Params, model_state, batch: Batch) -> jax.Array:
         # Pictures padded to one size: the model is told how much of each is real.

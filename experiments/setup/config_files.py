@@ -5,6 +5,7 @@ import functools
 import operator
 import re
 import runpy
+import traceback
 import typing
 from pathlib import Path
 from typing import Any
@@ -46,19 +47,7 @@ def load(path: str | Path, *, small: bool = False) -> Run | Grid:
         ValueError: the file yields no Run or Grid, or names an unknown field, with the nearest.
     """
     path = Path(path)
-    if not path.is_file():
-        names = [str(p) for p in path.parent.glob("*.py") if p.name != "__init__.py"]
-        raise FileNotFoundError(f"no config file {path}; {nearest(str(path), names)}")
-    try:
-        yielded = runpy.run_path(str(path))
-    except TypeError as error:
-        raise _unknown_field(error) or error from error
-    except (ImportError, AttributeError) as error:
-        missing = re.search(r"(?:cannot import name|has no attribute) '(\w+)'", str(error))
-        if missing and "experiments.config" in str(error):
-            names = {**_TYPES, "Grid": Grid}
-            raise ValueError(f"{path}: {error}; {nearest(missing[1], names)}") from error
-        raise
+    yielded = run_file(path)
     config = yielded.get("small" if small else "config")
     if small and config is None:
         raise ValueError(f"{path} has no small form: leave --small out")
@@ -67,14 +56,44 @@ def load(path: str | Path, *, small: bool = False) -> Run | Grid:
     return config
 
 
-def _unknown_field(error: TypeError) -> ValueError | None:
-    """Return an error that names the nearest field, if that is what a TypeError is about."""
-    found = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    if not found or found[1] not in _TYPES | {"Grid": Grid}:
-        return None
-    kind = (_TYPES | {"Grid": Grid})[found[1]]
-    fields = [f.name for f in dataclasses.fields(kind)]
-    return ValueError(f"{found[1]} has no field {found[2]!r}; {nearest(found[2], fields)}")
+class ConfigFileError(ValueError):
+    """A config file has an error of its own: says which, and in which line."""
+
+
+def run_file(path: Path) -> dict[str, Any]:
+    """Return the names that a config file, which is Python, defines.
+
+    Raises:
+        FileNotFoundError: no such file, with the nearest name beside it.
+        ConfigFileError: the file is no Python, or raises an error, of whatever kind.
+    """
+    if not path.is_file():
+        names = [str(p) for p in path.parent.glob("[!_]*.py")]
+        raise FileNotFoundError(f"no config file {path}; {nearest(str(path), names)}")
+    try:
+        return runpy.run_path(str(path))
+    except SyntaxError as error:
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise ConfigFileError(f"{path}{line}: {error.msg}") from error
+    except (Exception, SystemExit) as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        line = f", line {lines[-1]}" if lines else ""
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ConfigFileError(f"{path}{line}: {_misspelt(error) or f'{kind}{error}'}") from error
+
+
+def _misspelt(error: BaseException) -> str | None:
+    """Return what an error says, with the nearest name, where a name of ours is misspelt."""
+    types = {**_TYPES, "Grid": Grid}
+    field = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if field and field[1] in types:
+        fields = [f.name for f in dataclasses.fields(types[field[1]])]
+        return f"{field[1]} has no field {field[2]!r}; {nearest(field[2], fields)}"
+    name = re.search(r"(?:cannot import name|has no attribute) '(\w+)'", str(error))
+    if name and "experiments.config" in str(error):
+        return f"{error}; {nearest(name[1], types)}"
+    return None
 
 
 def to_json(config: Any) -> Any:

@@ -12,7 +12,7 @@ from clipjax.train.checkpoint import Checkpoints, Position
 from clipjax.train.log import scalars, write_json
 from clipjax.train.loop import NonFiniteLoss, Outcome, train
 from clipjax.train.state import digest
-from experiments.setup import build, config_files, reading, samples
+from experiments.setup import build, config_files, locks, reading, samples
 from experiments.setup import config as configs
 from experiments.setup.noise_probe import make_probe
 from experiments.setup.provenance import git_commit, versions
@@ -81,12 +81,26 @@ def run_one(
         What summary.json holds; None if `should_stop` ended it (it is saved and can go on).
 
     Raises:
-        ValueError: bad config, or the workdir is another run's; nothing has been written then.
-        NonFiniteLoss: the run diverged; summary.json says so.
+        ValueError: bad config, the workdir is another run's, or another process works on it;
+            nothing has been written then.
+        NonFiniteLoss: the run diverged, now or when it was run before; summary.json says so.
     """
+    with locks.hold(workdir, write=jax.process_index() == 0):
+        return _run_one(run, workdir, bench, name, should_stop)
+
+
+def _run_one(
+    run: configs.Run,
+    workdir: Path,
+    bench: Workbench,
+    name: str | None,
+    should_stop: Callable[[], bool],
+) -> dict[str, Any] | None:
     done = finished(workdir, run)
     if done is not None and done["status"] == "finished":
         return done
+    if done is not None:  # the same numbers would lead to the same end
+        raise NonFiniteLoss(f"this run diverged before, and would again: {done['reason']}")
     began = time.monotonic()
     resuming = (workdir / "config.json").exists()
     if resuming:

@@ -2,12 +2,18 @@
 
 import dataclasses
 import json
+import os
 import shutil
 
+import jax
+import jax.numpy as jnp
 import pytest
 
+from clipjax.train.loop import NonFiniteLoss
 from experiments import compare
 from experiments.setup import config as configs
+from experiments.setup import locks
+from experiments.setup.runs import run_one
 from experiments.setup.workbench import Workbench
 
 RUN = configs.Run(
@@ -135,3 +141,38 @@ def test_summaries_are_json(done):
     workdir, summaries, _ = done
     path = workdir / "classification/sgd/seed0/summary.json"
     assert json.loads(path.read_text()) == summaries[0]
+
+
+ONE_STEP = dataclasses.replace(RUN, duration=configs.Duration(steps=1))
+
+
+def test_an_update_that_is_not_finite_is_divergence_and_never_saved(tmp_path, bench, monkeypatch):
+    program = bench.program(ONE_STEP)
+    # The step's loss is finite; then its parameters are not.
+    step = program.train_step
+
+    def spoiled(state, *rest):
+        state, metrics = step(state, *rest)
+        lost = jax.tree.map(lambda leaf: leaf * jnp.nan, state.params)
+        return state._replace(params=lost), metrics
+
+    monkeypatch.setitem(program.__dict__, "train_step", spoiled)
+    with pytest.raises(NonFiniteLoss, match=r"NaN or infinite after step 1, though its loss") as e:
+        run_one(ONE_STEP, tmp_path / "run", bench)
+    assert "another --workdir" in str(e.value)
+    text = (tmp_path / "run" / "summary.json").read_text()
+    summary = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert (summary["status"], summary["metrics"]) == ("diverged", {})
+    assert not list((tmp_path / "run" / "checkpoints").glob("step_*"))
+    monkeypatch.undo()
+    # The same line says at once what it would come to.
+    with pytest.raises(NonFiniteLoss, match="diverged before, and would again"):
+        run_one(ONE_STEP, tmp_path / "run", bench)
+
+
+def test_two_runs_of_one_grid_do_not_mix(tmp_path, bench):
+    with locks.hold(tmp_path / "classification/sgd/seed0"):
+        # A process may not even disturb itself.
+        with pytest.raises(locks.Held, match=f"is in use by process {os.getpid()}"):
+            compare.run_grid(GRID, tmp_path, bench, say=lambda _: None)
+    assert not list(tmp_path.rglob("config.json"))

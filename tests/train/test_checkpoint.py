@@ -1,5 +1,6 @@
 """Checkpoints: round trip, damage, mismatch, another topology."""
 
+import errno
 import json
 import os
 import warnings
@@ -10,6 +11,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
+from clipjax.train import manifest
 from clipjax.train import mesh as meshes
 from clipjax.train.checkpoint import CheckpointMismatch, Checkpoints, Position
 from clipjax.train.state import TrainState, digest
@@ -109,12 +111,37 @@ def forge_digest(folder):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"digest": "0" * 64}))
 
 
+def largest(folder):
+    return max(files(folder / "state"), key=lambda path: path.stat().st_size)
+
+
+def delete_the_largest(folder):
+    largest(folder).unlink()
+
+
+def cut_the_largest(folder):
+    os.truncate(largest(folder), 0)
+
+
+def garble_the_manifest(folder):
+    (folder / "manifest.json").write_text("[]")
+
+
+DAMAGES = [truncate, flip_a_bit, delete_state, garble_json, forge_digest, delete_the_largest]
+DAMAGES += [cut_the_largest, garble_the_manifest]
+
+
 # Of many failing reads Orbax raises the first; the others die unheard inside asyncio.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit, delete_state, garble_json, forge_digest])
-def test_a_damaged_newest_is_skipped_with_a_warning(tmp_path, mesh, damage):
+@pytest.mark.parametrize("sealed", [True, False], ids=["manifest", "no_manifest"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_newest_is_skipped_with_a_warning(tmp_path, mesh, damage, sealed):
     folder = tmp_path / "checkpoints"
     save(folder, mesh, (1, 2))
+    if not sealed:  # as of a run that was killed before it wrote the manifest
+        if damage is garble_the_manifest:
+            pytest.skip("there is none")
+        (folder / "step_2" / "manifest.json").unlink()
     damage(folder / "step_2")
     with pytest.warns(UserWarning, match="checkpoint of step 2 .* is damaged"):
         restored = restore(folder, mesh)
@@ -124,6 +151,65 @@ def test_a_damaged_newest_is_skipped_with_a_warning(tmp_path, mesh, damage):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert digest(restore(folder, mesh)) == digest(make_state(2))
+
+
+def test_a_checkpoint_without_a_manifest_is_used(tmp_path, mesh):
+    save(tmp_path, mesh, (1,))
+    (tmp_path / "step_1" / "manifest.json").unlink()
+    assert digest(restore(tmp_path, mesh)) == digest(make_state(1))
+
+
+@pytest.mark.parametrize("sealed", [True, False], ids=["manifest", "no_manifest"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermissionError(errno.EACCES, "Permission denied"),
+        OSError(errno.EIO, "Input/output error"),
+        MemoryError(),
+        ValueError("PERMISSION_DENIED: opening d/0"),
+    ],
+)
+def test_what_cannot_be_read_is_no_damage_and_stays(tmp_path, mesh, monkeypatch, error, sealed):
+    """Root may read everything, so the error is raised where the files would be opened."""
+    folder = tmp_path / "checkpoints"
+    save(folder, mesh, (1, 2))
+    if not sealed:
+        (folder / "step_2" / "manifest.json").unlink()
+    before = {path: path.read_bytes() for path in files(tmp_path)}
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(Checkpoints, "_restore_step", fails)
+    if sealed and isinstance(error, OSError):
+        monkeypatch.setattr(manifest, "_sha256", fails)
+    with pytest.raises(type(error)):
+        restore(folder, mesh)
+    assert {path: path.read_bytes() for path in files(tmp_path)} == before
+
+
+def test_a_sound_checkpoint_that_orbax_cannot_read_is_no_damage(tmp_path, mesh, monkeypatch):
+    save(tmp_path, mesh, (1, 2))
+    monkeypatch.setattr(Checkpoints, "_restore_step", lambda *_: {}["a fault of the program"])
+    with pytest.raises(KeyError, match="a fault of the program"):
+        restore(tmp_path, mesh)
+    assert (tmp_path / "step_2").exists()
+
+
+def test_a_save_that_failed_gets_no_manifest(tmp_path, mesh, monkeypatch):
+    with Checkpoints(tmp_path, POSITION) as checkpoints:
+        checkpoints.save(on(mesh, make_state(1)))
+        wait = checkpoints._manager.wait_until_finished
+
+        def fails():
+            wait()
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(checkpoints._manager, "wait_until_finished", fails)
+        with pytest.raises(OSError, match="No space"):
+            checkpoints.wait()
+        monkeypatch.undo()
+    assert not (tmp_path / "step_1" / "manifest.json").exists()
 
 
 def test_a_half_written_save_is_not_seen(tmp_path, mesh):

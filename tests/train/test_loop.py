@@ -145,7 +145,7 @@ def test_called_again_at_the_end_evaluates_without_training(tmp_path, prog):
 
 
 def test_a_non_finite_loss_ends_the_run_with_the_reason(tmp_path, prog):
-    with pytest.raises(NonFiniteLoss, match=r"nan at step 7 .*learning_rate.* is of step 4"):
+    with pytest.raises(NonFiniteLoss, match=r"nan at step 7 .*learning_rate.* of step 4, is good"):
         go(tmp_path, prog, data=Points(poison=6))
     rows = read_jsonl(tmp_path / "metrics.jsonl")
     assert all(np.isfinite(row["loss"]) for row in rows)
