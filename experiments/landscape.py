@@ -37,6 +37,7 @@ from experiments.high_probability.chunks import write_npz
 from experiments.setup import build
 from experiments.setup.checks import COUNT, POSITIVE, SEED, Range, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.labels import plain
 from experiments.setup.noise_probe import calibration_batches, training_examples
 from experiments.setup.provenance import git_commit, versions
 from experiments.setup.workbench import Workbench
@@ -221,7 +222,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if jax.process_index() == 0:
         write_npz(command.workdir / "landscape.npz", arrays)
         write_json(command.workdir / "landscape.json", summary)
-        print(write_landscape(command.workdir))
+        print(plain(write_landscape(command.workdir)))
     return 0
 
 

@@ -32,6 +32,7 @@ from experiments.high_probability.chunks import write_npz
 from experiments.setup import build
 from experiments.setup.checks import COUNT, INT32, SEED, Range, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.labels import plain
 from experiments.setup.noise_probe import (
     calibration_batches,
     example_loss,
@@ -130,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if jax.process_index() == 0:
         write_npz(command.workdir / "noise.npz", arrays)
         write_json(command.workdir / "noise.json", summary)
-        print(write_noise(command.workdir))
+        print(plain(write_noise(command.workdir)))
     return 0
 
 

@@ -16,6 +16,7 @@ from experiments.high_probability.config import Config
 from experiments.high_probability.run import run, tables
 from experiments.setup import config as configs
 from experiments.setup.cli import EXIT_STOPPED, Command, explain, parse, start_jax, stop_on_sigterm
+from experiments.setup.labels import plain
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_STOPPED
     if jax.process_index() == 0:
         Console().print(*tables(summary), sep="\n")
-        print(write_report(command.workdir))
+        print(plain(write_report(command.workdir)))
     return 0
 
 

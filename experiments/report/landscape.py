@@ -12,6 +12,7 @@ from experiments.report import page, results, style
 from experiments.report.page import Cell, Picture, Section, Table, Text
 from experiments.report.write import write_page
 from experiments.setup import reading
+from experiments.setup.labels import in_figure
 from experiments.setup.reading import DamagedFile, Number
 
 
@@ -168,7 +169,7 @@ def _points(
     for label, (x, y) in zip(points, arrays[f"{name}/coordinates"], strict=True):
         axes.plot([x], [y], "o", color="white", mec="black")
         box = {"boxstyle": "round", "fc": "white", "alpha": 0.8, "ec": "none"}
-        axes.annotate(label, (x, y), (6, 6), textcoords="offset points", bbox=box)
+        axes.annotate(in_figure(label), (x, y), (6, 6), textcoords="offset points", bbox=box)
 
 
 def _line(arrays: Mapping[str, np.ndarray]) -> bytes:
