@@ -37,6 +37,8 @@ VOID_LABEL = 255
 
 DETAIL = 96
 """Side in pixels of what is shown of super-resolved pictures that are larger."""
+NARROW = 20
+"""Letters of a method's name that find room above or below a picture."""
 FINE = 200
 """Pictures with more pixels than this are shrunk when they are drawn."""
 
@@ -208,7 +210,7 @@ def classification_samples(
         class_names: names of the classes by label; numbers where none are given.
         max_columns: how many examples to draw, evenly spread over those there are.
     """
-    called = [in_figure(name if len(name) <= 13 else f"{name[:12]}…") for name in class_names]
+    called = [in_figure(name, 13) for name in class_names]
     if max(map(len, called), default=0) > 4:
         max_columns = min(max_columns, 5)  # room for the names
 
@@ -227,7 +229,8 @@ def classification_samples(
             taken = int(arrays["prediction"][i])
             right = taken == label
             panel.annotate(
-                f"{look(method, samples).drawn}: {name(taken)}" + ("" if right else " ✗"),
+                f"{in_figure(look(method, samples).label, NARROW)}: {name(taken)}"
+                + ("" if right else " ✗"),
                 (0.5, 0),
                 xycoords="axes fraction",
                 xytext=(0, -6 - 12 * line),
@@ -295,7 +298,11 @@ def _column_titles(
     axes: np.ndarray, before: Sequence[str], methods: Iterable[str], after: Sequence[str] = ()
 ) -> None:
     methods = list(methods)
-    titles = [*before, *(look(method, methods).drawn for method in methods), *after]
+    titles = [
+        *before,
+        *(in_figure(look(method, methods).label, NARROW) for method in methods),
+        *after,
+    ]
     for panel, title in zip(axes[0], titles, strict=True):
         panel.set_title(title, loc="center", fontsize=10.5 if len(titles) <= 7 else 9)
 

@@ -16,7 +16,7 @@ LONGEST = 60
 """Letters of a name that a figure shows: a longer one would make it wider than files can be."""
 
 _MARKDOWN = re.compile(
-    r"[\\`*\[$~|]"  # code, emphasis, links, mathematics, deletions, cells
+    r"[\\`*\[\]$~|]"  # code, emphasis, links, mathematics, deletions, cells
     r"|(?<![^\W_])_|_(?![^\W_])"  # emphasis, which an underscore inside a word does not make
     r"|<(?=[A-Za-z/!?])|&(?=#?\w+;)"  # HTML
     r"|^[#>]|^[+-](?=[\s-]|$)"  # headings, quotations, lists
@@ -49,7 +49,7 @@ def in_markdown(name: object) -> str:
 
     Examples:
         >>> print(in_markdown("a|b *c* _d_ e_f <g> h < i [j](k) $l$ `m` &amp;"))
-        a\|b \*c\* \_d\_ e_f \<g> h < i \[j](k) \$l\$ \`m\` \&amp;
+        a\|b \*c\* \_d\_ e_f \<g> h < i \[j\](k) \$l\$ \`m\` \&amp;
         >>> print(*map(in_markdown, ("# no title", "10. no list", "- nor this", "-1.5")), sep="; ")
         \# no title; 10\. no list; \- nor this; -1.5
     """
@@ -66,7 +66,7 @@ def in_html(name: object) -> str:
     return html.escape(plain(name), quote=True)
 
 
-def in_figure(name: object) -> str:
+def in_figure(name: object, longest: int = LONGEST) -> str:
     r"""Return a name for matplotlib: no mathematics, not too long, and never left out of a legend.
 
     Examples:
@@ -74,7 +74,7 @@ def in_figure(name: object) -> str:
         5\$ and \$x  _hidden aa…
     """
     shown = plain(name)
-    if len(shown) > LONGEST:
-        shown = f"{shown[: LONGEST - 1]}…"
+    if len(shown) > longest:
+        shown = f"{shown[: longest - 1]}…"
     shown = shown.replace("$", r"\$")
     return f" {shown}" if shown.startswith("_") else shown  # legends skip what begins with it
