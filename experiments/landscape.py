@@ -9,9 +9,11 @@ The loss is that of `examples` training images, not augmented, with the network 
 BatchNorm's statistics at one point are wrong at every other, so they are measured anew at each
 point, as `experiments.evaluate` does at a checkpoint: the value drawn at a checkpoint is the one
 that its evaluation gives. They come from the first of the training batches that evaluation takes,
-by default as many as hold the examples: the network then sees two pictures for each that is drawn,
-COST. `--calibration-batches 20` takes as many as
-evaluation does. Networks without BatchNorm cost nothing more.
+by default as many as hold the examples: one forward pass more for each example at each point.
+`--calibration-batches 20` takes as many as evaluation usually does. Networks without BatchNorm cost
+nothing more. For 100 steps of configs/smoke.py, with `--points 21 --chunk 8` on two shared CPU
+cores, compilation included: 33 to 40 s, 30 s with one point's statistics for all (which drew the
+checkpoint at 0.332 in place of 0.257), 68 s with 20 batches (0.266).
 
 Writes landscape.json, landscape.npz, landscape.html, landscape.md and figures/landscape_*.png.
 """

@@ -14,14 +14,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
 
-from clipjax.typing import Batch, Params, Task
+from clipjax.typing import Batch, HostBatch, Params, Task
 
 
 def recompute_batch_stats(
     model: nn.Module,
     params: Params,
     model_state: Any,
-    batches: Iterable[Batch],
+    batches: Iterable[Batch] | Iterable[HostBatch],
     task: Task,
     *,
     seed: int = 0,
