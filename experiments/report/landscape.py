@@ -83,15 +83,21 @@ def make_page(summary: LandscapeSummary, arrays: Mapping[str, np.ndarray]) -> pa
         )
         picture = Picture("landscape_line", _line(arrays), caption)
         sections.append(Section("From the query to the evaluation point", (picture,)))
-    if "points" in summary:
-        off = readable(float(arrays["through/residuals"].max()))
+    if "points" in summary and "losses" in summary:
+        off_plane = arrays["through/residuals"]
+        off = readable(float(off_plane.max()))
         picture = Picture(
             "landscape_through",
             contours(arrays, "through", summary["points"]),
             f"The plane through the evaluation points of {', '.join(summary['points'])}; the "
             f"farthest of them is {off} off the plane. Both axes are Euclidean lengths.",
         )
-        sections.append(Section("Through several runs", (picture, _losses(summary, arrays))))
+        sections.append(
+            Section(
+                "Through several runs",
+                (picture, _losses(summary["points"], summary["losses"], off_plane)),
+            )
+        )
     scale = "Colours are on a scale of logarithms; the largest 2 % of the values share one."
     ends = (Text(scale), *map(Text, _statistics(summary["calibration"])))
     sections.append(Section("How to read it", ends))
@@ -128,9 +134,9 @@ def _statistics(calibration: Calibration) -> list[str]:
     ]
 
 
-def _losses(summary: LandscapeSummary, arrays: Mapping[str, np.ndarray]) -> Table:
+def _losses(names: Sequence[str], losses: Sequence[Number], off_plane: np.ndarray) -> Table:
     """Return the loss at each run's own evaluation point, and how far it is off the plane."""
-    rows = zip(summary["points"], summary["losses"], arrays["through/residuals"], strict=True)
+    rows = zip(names, losses, off_plane, strict=True)
     return Table(
         "The runs' evaluation points",
         ("run", "loss", "distance from the plane"),

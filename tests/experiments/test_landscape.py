@@ -17,6 +17,7 @@ from clipjax.train.step import controls, step
 from experiments import landscape
 from experiments.config import MLP, SGD, ClippedSSTM, Duration, Run
 from experiments.report.landscape import make_page as page
+from experiments.report.landscape import write_landscape
 from experiments.report.page import to_markdown
 from experiments.setup.runs import run_one
 from experiments.setup.workbench import Workbench
@@ -67,6 +68,10 @@ def test_pictures_of_a_plane_a_line_and_several_runs(trained, monkeypatch, capsy
     assert "## Through several runs" in text
     assert f"| sgd0.1 | {summary['losses'][0]:.3g} |" in text
     assert "BatchNorm" not in text
+    del summary["losses"]
+    (folder / "sstm" / "landscape.json").write_text(json.dumps(summary))
+    with pytest.raises(ValueError, match=r"landscape\.json is damaged: .* a loss for each point"):
+        write_landscape(folder / "sstm")
 
 
 def test_a_method_that_does_not_average_has_no_line(trained):
