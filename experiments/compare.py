@@ -22,6 +22,7 @@ from clipjax.train.loop import NonFiniteLoss
 from experiments.setup import config as configs
 from experiments.setup import config_files, locks
 from experiments.setup.cli import Command, explain, parse, start_jax, stop_on_signals
+from experiments.setup.labels import in_terminal, plain
 from experiments.setup.runs import finished, run_one
 from experiments.setup.workbench import Workbench
 
@@ -91,7 +92,7 @@ def _line(folder: str, summary: dict[str, Any]) -> str:
     name = PRIMARY[summary["task"]]
     value = summary["metrics"].get(name)
     score = "diverged" if value is None else f"{name} {value:.4f}"
-    return f"{folder:45s} {score:16s} {summary['wall_time']:5.1f} s"
+    return f"{plain(folder):45s} {score:16s} {summary['wall_time']:5.1f} s"
 
 
 def table(summaries: Sequence[dict[str, Any]]) -> Table:
@@ -111,7 +112,7 @@ def table(summaries: Sequence[dict[str, Any]]) -> Table:
         values = [
             f"{metrics[k]:.4f}" if k in metrics else summary["status"] for k in (name, "loss")
         ]
-        shown.add_row(summary["name"], name, *values, f"{summary['wall_time']:.1f}")
+        shown.add_row(in_terminal(summary["name"]), name, *values, f"{summary['wall_time']:.1f}")
     return shown
 
 

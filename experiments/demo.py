@@ -16,6 +16,7 @@ from experiments import high_probability, report
 from experiments.compare import load_grid, run_grid
 from experiments.setup import locks
 from experiments.setup.cli import Command, explain, parse, start_jax, stop_on_signals
+from experiments.setup.labels import plain
 from experiments.setup.workbench import Workbench
 
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.py"
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("3/3  the report", flush=True)
     page = report.write_report(command.workdir)
     report.show(command.workdir, Console())
-    print(f"\nThe demo took {time.monotonic() - began:.0f} s. Open {page}")
+    print(f"\nThe demo took {time.monotonic() - began:.0f} s. Open {plain(page)}")
     return 0
 
 

@@ -3,11 +3,14 @@
 At the run's newest checkpoint, at its query point, where training takes its gradients: the norms of
 the noise of single examples, |∇f_i - ∇f|, and of minibatches of the run's size, each beside a
 Gaussian sample of the same mean and spread. Examples are training images, not augmented, the
-network is in evaluation mode (BatchNorm with its running statistics, no dropout): the noise is that
-of the choice of examples and of nothing else.
+network is in evaluation mode (no dropout, BatchNorm with frozen statistics): the noise is that of
+the choice of examples and of nothing else. BatchNorm's statistics are those of the query point,
+measured there from the training batches that hold the examples; the running averages of training
+belong to the points of the last steps.
 
-Cost: two gradients per example, formed `chunk` at a time, and `batches` minibatch gradients. Writes
-noise.json, noise.npz, noise.html, noise.md and figures/noise_*.png into the workdir.
+Cost: two gradients per example, formed `chunk` at a time, `batches` minibatch gradients, and with
+BatchNorm a forward pass per example. Writes noise.json, noise.npz, noise.html, noise.md and
+figures/noise_*.png into the workdir.
 """
 
 import math
@@ -29,7 +32,14 @@ from experiments.high_probability.chunks import write_npz
 from experiments.setup import build
 from experiments.setup.checks import COUNT, INT32, SEED, Range, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax
-from experiments.setup.noise_probe import example_loss, numbers, training_examples
+from experiments.setup.labels import plain
+from experiments.setup.noise_probe import (
+    calibration_batches,
+    example_loss,
+    numbers,
+    own_statistics,
+    training_examples,
+)
 from experiments.setup.provenance import git_commit, versions
 from experiments.setup.workbench import Workbench
 
@@ -39,7 +49,7 @@ class NoiseCommand(Command):
     """Measure how heavy the gradient noise of a run's newest checkpoint is."""
 
     examples: Annotated[int, Range(4, INT32)] = 1024
-    """Training examples whose gradients are formed; f is their mean."""
+    """Training examples whose gradients are formed, all where there are fewer; f is their mean."""
     batches: Annotated[int, Range(4, INT32)] = 256
     """Minibatches of the run's batch size."""
     chunk: Annotated[int, COUNT] = 16
@@ -71,7 +81,10 @@ def measure(command: NoiseCommand, bench: Workbench) -> tuple[dict[str, Any], di
     run, state = restore(command.workdir, bench)
     data = build.make_data(run, bench.sources(run), bench.mesh)
     examples = training_examples(data, command.examples)
-    loss = Partial(example_loss(bench.program(run)), state.model_state)
+    program = bench.program(run)
+    calibration = calibration_batches(state.model_state, data, command.examples)
+    frozen = own_statistics(program, state.params, state.model_state, calibration)
+    loss = Partial(example_loss(program), frozen)
     found = analysis.gradient_noise(loss, state.params, examples, chunk=command.chunk)
     batches = analysis.minibatch_noise(
         loss,
@@ -91,6 +104,8 @@ def measure(command: NoiseCommand, bench: Workbench) -> tuple[dict[str, Any], di
         "name": command.workdir.name,
         "step": int(state.step),
         "examples": len(found.norms),
+        "examples_asked": command.examples,
+        "calibration": {"batches": len(calibration), "batch_size": data.batch_size},
         "batch_size": run.batch_size,
         "mean_gradient_norm": found.mean_norm,
         "noise": {
@@ -116,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if jax.process_index() == 0:
         write_npz(command.workdir / "noise.npz", arrays)
         write_json(command.workdir / "noise.json", summary)
-        print(write_noise(command.workdir))
+        print(plain(write_noise(command.workdir)))
     return 0
 
 

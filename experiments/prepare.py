@@ -19,6 +19,7 @@ from rich.progress import track
 
 from clipjax import data
 from experiments.setup.cli import OptionalFolder, explain
+from experiments.setup.labels import plain
 
 SHOWN = 10
 """Lines that are printed of skipped.txt and turned.txt."""
@@ -62,9 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             progress=progress,
         )
     counts = data.splits(command.dataset, command.data_dir)
-    print(prepared)
+    print(plain(prepared))
     if already:
-        unused = f"; {command.raw_dir} was not looked at" if command.raw_dir else ""
+        unused = f"; {plain(command.raw_dir)} was not looked at" if command.raw_dir else ""
         print(f"was there already{unused}. Delete that folder to have it prepared again")
     print(", ".join(f"{split} {count}" for split, count in counts.items()))
     _show_list(
@@ -77,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _show_list(file: Path, what: str) -> None:
     if file.exists():
         lines = file.read_text(encoding="utf-8").splitlines()
-        print(f"{len(lines)} {what} ({file}):", *lines[:SHOWN], sep="\n  ")
+        print(f"{len(lines)} {what} ({plain(file)}):", *map(plain, lines[:SHOWN]), sep="\n  ")
 
 
 if __name__ == "__main__":

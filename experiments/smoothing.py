@@ -36,6 +36,7 @@ from experiments.report.style import style
 from experiments.setup import config_files
 from experiments.setup.checks import ONE_OR_MORE, POSITIVE, OneOf, Range, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.labels import in_terminal
 from experiments.setup.provenance import git_commit, versions
 
 
@@ -258,7 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     start_jax(command)
     console = Console()
     console.print(table(run(command.config, command.workdir)))
-    console.print(f"{command.workdir / 'figures'}/smoothing.png, laws.png", soft_wrap=True)
+    figures = f"{command.workdir / 'figures'}/smoothing.png, laws.png"
+    console.print(in_terminal(figures), soft_wrap=True)
     return 0
 
 

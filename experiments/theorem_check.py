@@ -35,6 +35,7 @@ from experiments.report.page import Cell, Page, Section, Table, to_markdown
 from experiments.report.write import write_page
 from experiments.setup import config as configs
 from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.labels import plain
 from experiments.setup.provenance import git_commit, versions
 
 
@@ -225,7 +226,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Theorems and measured tails", "", (Section("Bounds", (table(rows, command.replicas),)),)
     )
     print(to_markdown(made))
-    print(write_page(made, command.workdir, "report"))
+    print(plain(write_page(made, command.workdir, "report")))
     return 0 if all(row["holds"] for row in rows) else 1
 
 

@@ -17,6 +17,7 @@ import tyro
 from experiments.setup import config as configs
 from experiments.setup import config_files
 from experiments.setup.cli import Command, explain, parse, start_jax, stop_on_signals
+from experiments.setup.labels import plain
 from experiments.setup.runs import run_one
 from experiments.setup.workbench import Workbench
 
@@ -65,7 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stop = stop_on_signals()
     summary = run_one(command.run, command.workdir, bench, should_stop=stop)
     if summary is None:
-        print(f"stopped and saved; the same line goes on ({command.workdir})", file=sys.stderr)
+        print(
+            f"stopped and saved; the same line goes on ({plain(command.workdir)})", file=sys.stderr
+        )
         return stop.exit_code
     if jax.process_index() == 0:
         shown = one_line(summary["metrics"])
@@ -77,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 f"{cost['first_seconds']:.1f} s the first; {cost['share']:.1%} of training's time"
             )
         print(f"params_digest {summary['params_digest']}")
-        print(f"{command.workdir / 'summary.json'}")
+        print(plain(command.workdir / "summary.json"))
     return 0
 
 

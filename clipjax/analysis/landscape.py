@@ -84,15 +84,17 @@ def line(
     alphas: Sequence[float] | np.ndarray,
     *,
     chunk: int = 16,
+    stacked: bool = False,
 ) -> np.ndarray:
     """Return the loss at point + α direction for every α, (points,).
 
     Args:
-        loss: parameters -> scalar; traceable.
+        loss: parameters -> scalar; traceable. See `stacked`.
         point: parameters.
         direction: a tree like `point`.
         alphas: coordinates.
         chunk: points evaluated at once by `vmap`; each needs a copy of the parameters.
+        stacked: as in `plane`.
 
     Examples:
         >>> line(lambda x: jnp.sum(x**2), jnp.ones(2), jnp.array([1.0, 0.0]), [-1, 0, 1]).tolist()
@@ -100,7 +102,8 @@ def line(
     """
     alphas = np.asarray(alphas, float)
     zero = jax.tree.map(jnp.zeros_like, direction)
-    return plane(loss, point, direction, zero, alphas, [0.0], chunk=chunk).values[:, 0]
+    found = plane(loss, point, direction, zero, alphas, [0.0], chunk=chunk, stacked=stacked)
+    return found.values[:, 0]
 
 
 def plane(
@@ -112,24 +115,33 @@ def plane(
     betas: Sequence[float] | np.ndarray,
     *,
     chunk: int = 16,
+    stacked: bool = False,
 ) -> Plane:
     """Return the loss at point + α first + β second for every α and β.
 
     Args:
-        loss: parameters -> scalar; traceable.
+        loss: parameters -> scalar; traceable. See `stacked`.
         point: parameters.
         first: a tree like `point`.
         second: a tree like `point`.
         alphas: coordinates along the first direction, at least one.
         betas: coordinates along the second, at least one.
         chunk: points evaluated at once by `vmap`; each needs a copy of the parameters.
+        stacked: whether `loss` takes `chunk` points at once instead, each leaf (chunk, ...), and
+            returns (chunk,). It is called outside of `jit`: for a loss that goes through data, as
+            one that measures BatchNorm's statistics at each point.
 
     Raises:
-        ValueError: for no coordinates, a chunk below 1, or directions unlike the point.
+        ValueError: for no coordinates, a chunk below 1, directions unlike the point, or a stacked
+            loss that does not return a value for each point.
 
     Examples:
         >>> e = jnp.eye(2)
         >>> plane(lambda x: x[0] - x[1], jnp.zeros(2), e[0], e[1], [0, 1], [0, 1]).values.tolist()
+        [[0.0, -1.0], [1.0, 0.0]]
+        >>> def many(points):
+        ...     return points[:, 0] - points[:, 1]
+        >>> plane(many, jnp.zeros(2), e[0], e[1], [0, 1], [0, 1], stacked=True).values.tolist()
         [[0.0, -1.0], [1.0, 0.0]]
     """
     alphas, betas = np.asarray(alphas, float), np.asarray(betas, float)
@@ -142,18 +154,30 @@ def plane(
     for direction in (first, second):
         _check_like(point, direction)
 
-    @jax.jit
-    def values(where: jax.Array, point: Any, first: Any, second: Any) -> jax.Array:
-        def at(where: jax.Array) -> jax.Array:
-            moved = jax.tree.map(
-                lambda x, a, b: x + where[0].astype(x.dtype) * a + where[1].astype(x.dtype) * b,
-                point,
-                first,
-                second,
-            )
-            return loss(moved)
+    def at(where: jax.Array, point: Any, first: Any, second: Any) -> Any:
+        return jax.tree.map(
+            lambda x, a, b: x + where[0].astype(x.dtype) * a + where[1].astype(x.dtype) * b,
+            point,
+            first,
+            second,
+        )
 
-        return jax.vmap(at)(where)
+    def value(where: jax.Array, *directions: Any) -> jax.Array:
+        return loss(at(where, *directions))
+
+    each = jax.jit(jax.vmap(at if stacked else value, in_axes=(0, None, None, None)))
+
+    def values(where: jax.Array, *directions: Any) -> jax.Array:
+        found = each(where, *directions)
+        if not stacked:
+            return found
+        several = loss(found)
+        if jnp.shape(several) != where.shape[:1]:
+            raise ValueError(
+                f"a stacked loss returned shape {jnp.shape(several)} for {len(where)} points; "
+                f"expected ({len(where)},), a value for each"
+            )
+        return several
 
     grid = np.stack(np.meshgrid(alphas, betas, indexing="ij"), axis=-1).reshape(-1, 2)
     size = min(chunk, len(grid))

@@ -1,7 +1,8 @@
 """Batch normalisation's statistics at parameters other than those of training.
 
 Averaged methods evaluate at a point y that training never visits: the running moments belong to
-the query points x. `recompute_batch_stats` measures them anew at the given parameters.
+the query points x, and to those of the last steps rather than to the last one.
+`recompute_batch_stats` measures them anew at the given parameters, or at many points at once.
 """
 
 import functools
@@ -13,17 +14,18 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
 
-from clipjax.typing import Batch, Params, Task
+from clipjax.typing import Batch, HostBatch, Params, Task
 
 
 def recompute_batch_stats(
     model: nn.Module,
     params: Params,
     model_state: Any,
-    batches: Iterable[Batch],
+    batches: Iterable[Batch] | Iterable[HostBatch],
     task: Task,
     *,
     seed: int = 0,
+    stacked: bool = False,
 ) -> Any:
     """Return the model state with batch normalisation's moments measured at `params`.
 
@@ -48,9 +50,12 @@ def recompute_batch_stats(
         batches: full batches of one size (no padding), on the host or as global arrays.
         task: its `inputs` makes the model's input of a batch.
         seed: of the dropout, where the model has any.
+        stacked: whether `params` holds many points, (points, ...) each leaf. All of them are
+            measured at once by `vmap`, which takes memory for a batch's activations at each.
 
     Returns:
-        The model state with new "batch_stats", float32.
+        The model state with new "batch_stats", float32; (points, ...) where `stacked`, while the
+        other collections stay as they are.
 
     Raises:
         ValueError: when the model has no `bn_momentum`, there is no batch, the batches
@@ -94,6 +99,9 @@ def recompute_batch_stats(
     moments = jax.tree.map(
         lambda old: jnp.zeros_like(old, device=old.sharding), model_state["batch_stats"]
     )
+    if stacked:
+        points = jax.tree.leaves(params)[0].shape[0]
+        moments = jax.tree.map(lambda zero: jnp.stack([zero] * points), moments)
     count, first_size = 0, None
     for batch in batches:
         size = jax.tree.leaves(batch)[0].shape[0]
@@ -103,14 +111,18 @@ def recompute_batch_stats(
                 "batch statistics are averaged over batches of one size; got one of "
                 f"{size} examples after {count} of {first_size}: leave the partial batch out"
             )
-        moments = _add_batch(measuring, task, params, others, moments, batch, count, seed)
+        moments = _add_batch(
+            measuring, task, params, others, moments, batch, count, seed, stacked=stacked
+        )
         count += 1
     if count == 0:
         raise ValueError(
             "recomputing batch statistics needs at least one full batch, got none; is the batch "
             "larger than the training set?"
         )
-    return {**model_state, "batch_stats": jax.device_put(moments, shardings)}
+    if not stacked:
+        moments = jax.device_put(moments, shardings)
+    return {**model_state, "batch_stats": moments}
 
 
 def combine_moments(moments: Any, new: Any, count: jax.typing.ArrayLike) -> Any:
@@ -144,7 +156,7 @@ def combine_moments(moments: Any, new: Any, count: jax.typing.ArrayLike) -> Any:
     return traverse_util.unflatten_dict(combined)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "task"))
+@functools.partial(jax.jit, static_argnames=("model", "task", "stacked"))
 def _add_batch(
     model: nn.Module,
     task: Task,
@@ -154,14 +166,20 @@ def _add_batch(
     batch: Batch,
     count: jax.typing.ArrayLike,
     seed: jax.typing.ArrayLike,
+    *,
+    stacked: bool,
 ) -> Any:
     key = jax.random.fold_in(jax.random.key(seed), count)
-    _, measured = model.apply(
-        # The old moments, NaN after a diverged run, never enter (0 * NaN is NaN).
-        {"params": params, **others, "batch_stats": moments},
-        task.inputs(batch),
-        train=True,
-        mutable=["batch_stats"],
-        rngs={"dropout": key},
-    )
-    return combine_moments(moments, measured["batch_stats"], count)
+
+    def add(params: Params, moments: Any) -> Any:
+        _, measured = model.apply(
+            # The old moments, NaN after a diverged run, never enter (0 * NaN is NaN).
+            {"params": params, **others, "batch_stats": moments},
+            task.inputs(batch),
+            train=True,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
+        )
+        return combine_moments(moments, measured["batch_stats"], count)
+
+    return jax.vmap(add)(params, moments) if stacked else add(params, moments)

@@ -57,8 +57,10 @@ class Checkpoints:
         self._directory = Path(directory).resolve()
         self._unsealed: int | None = None
         """The step that is being saved, which has no manifest yet."""
-        # Orbax logs each save at INFO and, at WARNING, that metadata of one host is missing.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax logs each save, and that metadata of one host is missing. Its threads log their
+        # errors too, pages of them, which are raised besides where a save is waited for.
+        for name in ("absl", "asyncio"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(

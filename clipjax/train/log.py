@@ -5,6 +5,7 @@ import math
 import os
 import secrets
 import time
+import unicodedata
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -146,20 +147,20 @@ class ProgressLine:
     def __init__(self, name: str, steps: int, start: int, *, interval: float = 10.0):
         self._console = Console(stderr=True)
         self._live = self._console.is_terminal and jax.process_index() == 0
-        self._name, self._steps, self._interval = name, steps, interval
+        self._name, self._steps, self._interval = printable(name), steps, interval
         self._began, self._first, self._last = time.monotonic(), start, time.monotonic()
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=self._console,
             transient=True,
             disable=not self._live,
         )
-        self._task = self._bar.add_task(name, total=steps, completed=start, text="compiling")
+        self._task = self._bar.add_task(self._name, total=steps, completed=start, text="compiling")
 
     def __enter__(self):
         self._bar.start()
@@ -170,6 +171,7 @@ class ProgressLine:
 
     def update(self, step: int, text: str) -> None:
         """Say that `step` steps are done."""
+        text = printable(text)
         self._bar.update(self._task, completed=step, text=text)
         now = time.monotonic()
         if not self._live and jax.process_index() == 0 and now - self._last >= self._interval:
@@ -181,6 +183,31 @@ class ProgressLine:
         """Print a line above the progress line."""
         if jax.process_index() == 0:
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    r"""Return text as one line, without what moves a terminal's cursor, as names of files may hold.
+
+    Breaks and tabs become spaces. Other control characters, those that turn the direction of
+    writing, and the parts of a file's name that are not UTF-8 become their escape sequences.
+
+    Examples:
+        >>> printable("a\tb\nc"), printable("\x1b[2J"), printable("\udcff")
+        ('a b c', '\\x1b[2J', '\\udcff')
+    """
+    return "".join(map(_visible, text))
+
+
+def _visible(letter: str) -> str:
+    if letter.isspace():
+        return " "
+    turns = unicodedata.bidirectional(letter) in _TURNING
+    if turns or unicodedata.category(letter) in ("Cc", "Cs"):
+        return letter.encode("unicode_escape").decode()
+    return letter
+
+
+_TURNING = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 
 
 def scalars(values: Mapping[str, Any]) -> dict[str, float]:

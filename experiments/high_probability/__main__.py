@@ -15,6 +15,7 @@ from experiments.high_probability.config import Config
 from experiments.high_probability.run import run, tables
 from experiments.setup import config_files, locks
 from experiments.setup.cli import Command, explain, parse, start_jax, stop_on_signals
+from experiments.setup.labels import plain
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.exit_code
     if jax.process_index() == 0:
         Console().print(*tables(summary), sep="\n")
-        print(write_report(command.workdir))
+        print(plain(write_report(command.workdir)))
     return 0
 
 

@@ -25,6 +25,7 @@ from experiments.high_probability.config import (
 from experiments.high_probability.references import reference_of
 from experiments.high_probability.simulate import record_times
 from experiments.setup import config_files
+from experiments.setup.labels import in_terminal
 from experiments.setup.provenance import git_commit, versions
 
 
@@ -218,7 +219,8 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
     """Return terminal tables of the final quantiles with their intervals, one per noise."""
     shown = []
     for noise, found in summary["results"].items():
-        table = Table(title=f"final f(x) - f*, {noise} noise", show_lines=True)
+        title = in_terminal(f"final f(x) - f*, {noise} noise", "table.title")
+        table = Table(title=title, show_lines=True)
         table.add_column("method", no_wrap=True)
         for level in summary["config"]["levels"]:
             table.add_column(f"{100 * level:g} %", justify="right", no_wrap=True)
@@ -227,9 +229,9 @@ def tables(summary: Mapping[str, Any]) -> list[Table]:
                 f"{readable(row['value'])}\n[dim]{readable(row['low'])}-{readable(row['high'])}[/]"
                 for row in result["final"]
             ]
-            label = summary["labels"][name]
+            label = in_terminal(summary["labels"][name])
             if result["diverged"]:
-                label += f"\n{result['diverged']} of {summary['config']['replicas']} diverged"
+                label.append(f"\n{result['diverged']} of {summary['config']['replicas']} diverged")
             table.add_row(label, *cells)
         shown.append(table)
     return shown

@@ -19,8 +19,8 @@ def section(grid: Grid) -> list[Section]:
     text = (
         "Mean ± sample standard deviation over the seeds whose runs finished; below each class its "
         "share of the labelled pixels of the truth. Bold is the best mean of a class among methods "
-        "none of whose runs diverged. Classes that are neither in the truth nor predicted are left "
-        "out, here and in the mean."
+        "none of whose runs diverged; where all are equal or zero, none is bold. Classes that are "
+        "neither in the truth nor predicted are left out, here and in the mean."
     )
     return [Section("IoU per class", (Text(text), *tables))]
 
@@ -51,9 +51,9 @@ def iou_table(groups: Mapping[str, Group]) -> Table | None:
 
 
 def _row(groups: Mapping[str, Group], name: str) -> list[Cell]:
-    """Return each method's score; the best is marked unless no method finds the class at all."""
-    best = results.best(groups, name)
+    """Return each method's score, the best marked."""
     metric = METRICS["segmentation"]["mean_iou"]
+    best = results.best(groups, name, metric)
     cells = []
     for method, group in groups.items():
         score = group.score(name)
@@ -66,7 +66,7 @@ def _row(groups: Mapping[str, Group], name: str) -> list[Cell]:
             Cell(
                 metric.write_score(score),
                 note=f"{score.count} of {len(group.finished)} runs" if some else "",
-                best=method in best and score.mean > 0,
+                best=method in best,
             )
         )
     return cells

@@ -17,6 +17,7 @@ from experiments.report.results import (
     baselines,
 )
 from experiments.report.style import look
+from experiments.setup.labels import in_figure
 
 MAX_POINTS = 60
 """Log rows are averaged in bins so that a training curve has at most this many points."""
@@ -44,7 +45,7 @@ def learning_curves(groups: Mapping[str, Group]) -> bytes:
         right.set_ylabel("")
     for panel in axes[:-1].flat:
         panel.set_xlabel("")
-    axes[0][0].set_title(f"{first.title}: training batches")
+    axes[0][0].set_title(f"{in_figure(first.title)}: training batches")
     axes[0][1].set_title("held-out examples")
     _note_diverged(axes[0][0], groups)
     _legend(figure, {first.task: dict(groups)})
@@ -55,7 +56,7 @@ def gradient_curves(grid: Grid) -> bytes:
     """Draw gradient norm and share of clipped steps against examples seen, a row per task."""
     figure, axes = style.panels(len(grid), 2, height=2.5)
     for (left, right), groups in zip(axes, grid.values(), strict=True):
-        task = next(iter(groups.values())).title
+        task = in_figure(next(iter(groups.values())).title)
         _draw(left, groups, "train", "gradient_norm", Metric("gradient norm"))
         left.set_title(f"{task}: gradient norm")
         _log_scale(left)
@@ -94,7 +95,8 @@ def _draw(axes: Axes, groups: Mapping[str, Group], split: str, name: str, metric
 def _draw_baselines(axes: Axes, values: Mapping[str, float], metric: Metric) -> None:
     """Draw what can be had without learning as a dotted line; far below the curves, as a note."""
     low, high = axes.get_ylim()
-    for label, value in values.items():
+    for name, value in values.items():
+        label = in_figure(name)
         height = metric.factor * value
         near = height > low - 0.3 * (high - low)
         if near:
@@ -116,7 +118,7 @@ def _draw_baselines(axes: Axes, values: Mapping[str, float], metric: Metric) -> 
 def _note_diverged(axes: Axes, groups: Mapping[str, Group]) -> None:
     """Say whose runs diverged: one that did so before its first log row has no curve."""
     said = [
-        f"{look(method, groups).label}: {group.diverged} of {len(group.runs)} diverged"
+        f"{look(method, groups).drawn}: {group.diverged} of {len(group.runs)} diverged"
         for method, group in groups.items()
         if group.diverged
     ]

@@ -9,6 +9,7 @@ import numpy as np
 
 from experiments.report import page, results
 from experiments.report.results import AS_IN_PAPERS, METRICS, Grid, RunResult
+from experiments.setup.labels import plain
 
 KEYS = ("task", "method", "seed", "split", "step", "examples")
 ALONG = ("gradient_norm", "clipped_fraction", "learning_rate")
@@ -20,7 +21,7 @@ POINTS = 40
 
 def tables(made: page.Page, command: str) -> str:
     """Return a page without its figures as Markdown, below the command that wrote it."""
-    return f"    $ {command}\n\n{page.to_markdown(made, None)}"
+    return f"    $ {plain(command)}\n\n{page.to_markdown(made, None)}"
 
 
 def curves(grid: Grid, command: str) -> str:
@@ -39,7 +40,7 @@ def curves(grid: Grid, command: str) -> str:
     rows: list[dict[str, Any]] = []
     for run in results.runs(grid):
         task, method = run.key
-        head = {"task": task, "method": method, "seed": run.seed}
+        head = {"task": plain(task), "method": plain(method), "seed": run.seed}
         for split in ("train", "evaluation"):
             width = _width(run) if split == "train" else 1
             found = [row for row in run.rows if row["split"] == split]
@@ -50,7 +51,7 @@ def curves(grid: Grid, command: str) -> str:
     writer = csv.DictWriter(text, columns, delimiter="\t", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return f"# {command}\n{text.getvalue()}"
+    return f"# {plain(command)}\n{text.getvalue()}"
 
 
 def _width(run: RunResult) -> int:

@@ -13,6 +13,7 @@ from experiments.report import style
 from experiments.report.graduated import Noise, noise
 from experiments.report.results import METRICS, Grid, Group, Metric, band, number
 from experiments.report.style import look
+from experiments.setup.labels import in_figure
 
 PARTS = 5
 """Stretches of a stage, each a point of the measured curve."""
@@ -43,7 +44,7 @@ def noise_levels(grid: Grid) -> bytes:
         _measured(left, found)
         _planned(left, found)
         _levels_axis(left)
-        left.set_title(f"{first.title}: noise level δ")
+        left.set_title(f"{in_figure(first.title)}: noise level δ")
         _scores(middle, groups, name, metric)
         middle.set_title(f"held-out {metric.title}")
         _final(right, groups, name, metric)
@@ -52,7 +53,7 @@ def noise_levels(grid: Grid) -> bytes:
     looks = [look(method, methods) for method in methods]
     handles = [Line2D([], [], **_line(method, methods)) for method in methods]
     handles.append(Line2D([], [], color=SHARED, linewidth=1.1, linestyle=DOTS))
-    labels = [shown.label for shown in looks] + ["planned"]
+    labels = [shown.drawn for shown in looks] + ["planned"]
     figure.legend(handles, labels, loc="outside upper center", ncols=-(-len(labels) // 2))
     return style.png(figure)
 
@@ -125,7 +126,7 @@ def _final(axes: Axes, groups: Mapping[str, Group], name: str, metric: Metric) -
         values = [metric.factor * number(m[name]) for m in metrics if name in m]
         axes.plot(values, [place] * len(values), shown.marker, color=shown.color, alpha=0.5, ms=5)
         axes.plot([np.mean(values)] * 2, [place - 0.32, place + 0.32], color=shown.color, lw=2.4)
-    labels = [look(method, groups).label for method in groups]
+    labels = [look(method, groups).drawn for method in groups]
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")

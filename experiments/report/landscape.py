@@ -2,17 +2,25 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from matplotlib.axes import Axes
 
 from experiments.high_probability import readable
 from experiments.report import page, results, style
-from experiments.report.page import Picture, Section, Text
+from experiments.report.page import Cell, Picture, Section, Table, Text
 from experiments.report.write import write_page
 from experiments.setup import reading
-from experiments.setup.reading import Number
+from experiments.setup.labels import in_figure
+from experiments.setup.reading import DamagedFile, Number
+
+
+class Calibration(TypedDict):
+    """The training batches from which BatchNorm's statistics were measured; none without any."""
+
+    batches: int
+    batch_size: int
 
 
 class LandscapeSummary(TypedDict):
@@ -21,12 +29,16 @@ class LandscapeSummary(TypedDict):
     name: str
     step: int
     examples: int
+    examples_asked: int
+    calibration: Calibration
     loss: Number
     reach: float
     distance: NotRequired[float]
     """From the query point to the evaluation point, of methods that average."""
     points: NotRequired[list[str]]
     """Names of the runs that the second plane goes through."""
+    losses: NotRequired[list[Number]]
+    """At these runs' own evaluation points."""
 
 
 def write_landscape(workdir: Path) -> Path:
@@ -43,6 +55,8 @@ def write_landscape(workdir: Path) -> Path:
     summary = reading.read_json(path, LandscapeSummary, missing=f"; {again}", cure=again)
     needed = [f"random/{part}" for part in ("alphas", "betas", "values")]
     needed += ["line/alphas", "line/values"] if "distance" in summary else []
+    if len(summary.get("points", ())) != len(summary.get("losses", ())):
+        raise DamagedFile(f"{path} is damaged: it does not have a loss for each point; {again}")
     if "points" in summary:
         parts = ("alphas", "betas", "values", "coordinates", "residuals")
         needed += [f"through/{part}" for part in parts]
@@ -69,22 +83,68 @@ def make_page(summary: LandscapeSummary, arrays: Mapping[str, np.ndarray]) -> pa
         )
         picture = Picture("landscape_line", _line(arrays), caption)
         sections.append(Section("From the query to the evaluation point", (picture,)))
-    if "points" in summary:
-        off = readable(float(arrays["through/residuals"].max()))
+    if "points" in summary and "losses" in summary:
+        off_plane = arrays["through/residuals"]
+        off = readable(float(off_plane.max()))
         picture = Picture(
             "landscape_through",
             contours(arrays, "through", summary["points"]),
             f"The plane through the evaluation points of {', '.join(summary['points'])}; the "
             f"farthest of them is {off} off the plane. Both axes are Euclidean lengths.",
         )
-        sections.append(Section("Through several runs", (picture,)))
-    ends = Text("Colours are on a scale of logarithms; the largest 2 % of the values share one.")
-    sections.append(Section("How to read it", (ends,)))
+        sections.append(
+            Section(
+                "Through several runs",
+                (picture, _losses(summary["points"], summary["losses"], off_plane)),
+            )
+        )
+    scale = "Colours are on a scale of logarithms; the largest 2 % of the values share one."
+    ends = (Text(scale), *map(Text, _statistics(summary["calibration"])))
+    sections.append(Section("How to read it", ends))
     lead = (
-        f"The loss of {summary['examples']:,} training examples around step {summary['step']:,}; "
+        f"The loss of {how_many(summary)} around step {summary['step']:,}; "
         f"at the evaluation point it is {readable(results.number(summary['loss']))}."
     )
     return page.Page(f"The loss around {summary['name']}", lead, tuple(sections))
+
+
+def how_many(summary: Mapping[str, Any]) -> str:
+    """Say how many training examples there were, also where they are fewer than asked for.
+
+    Examples:
+        >>> how_many({"examples": 256, "examples_asked": 256})
+        '256 training examples'
+        >>> how_many({"examples": 9, "examples_asked": 32})
+        '9 training examples (all there are; 32 were asked for)'
+    """
+    said = f"{summary['examples']:,} training examples"
+    if summary["examples"] < summary["examples_asked"]:
+        said += f" (all there are; {summary['examples_asked']:,} were asked for)"
+    return said
+
+
+def _statistics(calibration: Calibration) -> list[str]:
+    """Say where BatchNorm's statistics come from; nothing where the network has none."""
+    if not calibration["batches"]:
+        return []
+    return [
+        "BatchNorm's statistics are measured anew at each point, from the first "
+        f"{calibration['batches']:,} of the training batches of {calibration['batch_size']:,} that "
+        "evaluation takes."
+    ]
+
+
+def _losses(names: Sequence[str], losses: Sequence[Number], off_plane: np.ndarray) -> Table:
+    """Return the loss at each run's own evaluation point, and how far it is off the plane."""
+    rows = zip(names, losses, off_plane, strict=True)
+    return Table(
+        "The runs' evaluation points",
+        ("run", "loss", "distance from the plane"),
+        tuple(
+            (Cell(name), Cell(readable(results.number(loss))), Cell(readable(off)))
+            for name, loss, off in rows
+        ),
+    )
 
 
 def contours(
@@ -115,7 +175,7 @@ def _points(
     for label, (x, y) in zip(points, arrays[f"{name}/coordinates"], strict=True):
         axes.plot([x], [y], "o", color="white", mec="black")
         box = {"boxstyle": "round", "fc": "white", "alpha": 0.8, "ec": "none"}
-        axes.annotate(label, (x, y), (6, 6), textcoords="offset points", bbox=box)
+        axes.annotate(in_figure(label), (x, y), (6, 6), textcoords="offset points", bbox=box)
 
 
 def _line(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -10,6 +10,7 @@ import scipy.stats
 from clipjax import analysis
 from experiments.high_probability import readable
 from experiments.report import page, results, style
+from experiments.report.landscape import Calibration, how_many
 from experiments.report.page import Bullets, Cell, Picture, Section, Table, Text
 from experiments.report.write import write_page
 from experiments.setup import reading
@@ -73,6 +74,8 @@ class NoiseSummary(TypedDict):
     name: str
     step: int
     examples: int
+    examples_asked: int
+    calibration: Calibration
     mean_gradient_norm: Number
     noise: dict[str, Noise]
     seed: int
@@ -132,11 +135,17 @@ def make_page(summary: NoiseSummary, arrays: Mapping[str, np.ndarray]) -> page.P
             title, ("", "noise norms", "Gaussian control"), rows, f"{found['values']:,} values."
         )
         sections.append(Section(title.capitalize(), (*pictures, table)))
-    cautions = Section("How to read it", (Text("Compare with the control."), Bullets(CAUTIONS)))
-    said = readable(results.number(summary["mean_gradient_norm"]))
+    said = "Compare with the control."
+    if calibration := summary["calibration"]["batches"]:
+        said += (
+            " BatchNorm's statistics are frozen at those of the query point, measured from "
+            f"{calibration:,} training batches of {summary['calibration']['batch_size']:,}."
+        )
+    cautions = Section("How to read it", (Text(said), Bullets(CAUTIONS)))
+    norm = readable(results.number(summary["mean_gradient_norm"]))
     lead = (
-        f"Norms of the gradient noise at step {summary['step']:,}, over {summary['examples']:,} "
-        f"training examples; the mean gradient's norm is {said}."
+        f"Norms of the gradient noise at step {summary['step']:,}, over {how_many(summary)}; "
+        f"the mean gradient's norm is {norm}."
     )
     return page.Page(f"Gradient noise of {summary['name']}", lead, (*sections, cautions))
 

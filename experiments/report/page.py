@@ -1,14 +1,18 @@
 """A page of sections, and how it is written as Markdown and as one self-contained HTML file.
 
 A section is a title and parts: text, lists, tables and figures. Figures are PNG bytes; Markdown
-refers to them as files in a folder beside it, HTML holds them inside itself.
+refers to them as files in a folder beside it, HTML holds them inside itself. All text is plain:
+what of it would be markup is escaped when it is written.
 """
 
 import base64
-import html
+import os
+import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from experiments.setup.labels import in_html, in_markdown
 
 
 @dataclass(frozen=True)
@@ -121,35 +125,41 @@ def to_markdown(page: Page, figures: str | None = "figures") -> str:
         | SGD | **97.1 %** |
         <BLANKLINE>
     """
-    blocks = [f"# {page.title}", page.lead]
+    blocks = [f"# {in_markdown(page.title)}", in_markdown(page.lead)]
     for section in page.sections:
         kept = [p for p in section.parts if figures is not None or not isinstance(p, Picture)]
         if kept:
-            blocks += [f"## {section.title}", *(_markdown_part(part, figures) for part in kept)]
+            title = in_markdown(section.title)
+            blocks += [f"## {title}", *(_markdown_part(part, figures) for part in kept)]
     return "\n\n".join(blocks) + "\n"
 
 
 def _markdown_part(part: Part, figures: str | None) -> str:
     match part:
         case Text(text):
-            return text
+            return in_markdown(text)
         case Bullets(lines):
-            return "\n".join(f"- {line}" for line in lines)
+            return "\n".join(f"- {in_markdown(line)}" for line in lines)
         case Picture(name, _, caption):
-            return f"![{caption}]({figures}/{name}.png)\n\n*{caption}*"
+            file = urllib.parse.quote(os.fsencode(f"{figures}/{name}.png"))
+            said = in_markdown(caption)
+            return f"![{said}]({file})\n\n*{said}*"
         case Table(title, header, rows, caption):
-            lines = [f"### {title}", "", _markdown_row(header), "|" + "---|" * len(header)]
+            names = _markdown_row(list(map(in_markdown, header)))
+            lines = [f"### {in_markdown(title)}", "", names, "|" + "---|" * len(header)]
             lines += [_markdown_row([_markdown_cell(cell) for cell in row]) for row in rows]
-            return "\n".join(lines) + (f"\n\n*{caption}*" if caption else "")
+            return "\n".join(lines) + (f"\n\n*{in_markdown(caption)}*" if caption else "")
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(cells) + " |"
 
 
 def _markdown_cell(cell: Cell) -> str:
-    text = f"**{cell.text}**" if cell.best else cell.text
-    return f"{text} ({cell.note.replace(chr(10), '; ')})" if cell.note else text
+    text = in_markdown(cell.text)
+    text = f"**{text}**" if cell.best else text
+    note = "; ".join(map(in_markdown, cell.note.splitlines()))
+    return f"{text} ({note})" if note else text
 
 
 def to_html(page: Page) -> str:
@@ -161,11 +171,11 @@ def to_html(page: Page) -> str:
         (True, True)
     """
     contents = "".join(
-        f'<li><a href="#section{i}">{_escape(s.title)}</a></li>'
+        f'<li><a href="#section{i}">{in_html(s.title)}</a></li>'
         for i, s in enumerate(page.sections)
     )
     body = "".join(
-        f'<section id="section{i}"><h2>{_escape(s.title)}</h2>\n'
+        f'<section id="section{i}"><h2>{in_html(s.title)}</h2>\n'
         + "".join(_html_part(part) for part in s.parts)
         + "</section>\n"
         for i, s in enumerate(page.sections)
@@ -173,8 +183,8 @@ def to_html(page: Page) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_escape(page.title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
-        f'<h1>{_escape(page.title)}</h1>\n<p class="lead">{_escape(page.lead)}</p>\n'
+        f"<title>{in_html(page.title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
+        f'<h1>{in_html(page.title)}</h1>\n<p class="lead">{in_html(page.lead)}</p>\n'
         f"<nav><ul>{contents}</ul></nav>\n{body}</body>\n</html>\n"
     )
 
@@ -182,22 +192,22 @@ def to_html(page: Page) -> str:
 def _html_part(part: Part) -> str:
     match part:
         case Text(text):
-            return f"<p>{_escape(text)}</p>\n"
+            return f"<p>{in_html(text)}</p>\n"
         case Bullets(lines):
-            return "<ul>" + "".join(f"<li>{_escape(line)}</li>" for line in lines) + "</ul>\n"
+            return "<ul>" + "".join(f"<li>{in_html(line)}</li>" for line in lines) + "</ul>\n"
         case Picture(_, png, caption):
-            data, text = base64.b64encode(png).decode(), _escape(caption)
+            data, text = base64.b64encode(png).decode(), in_html(caption)
             return (
                 f'<figure><img src="data:image/png;base64,{data}" alt="{text}">'
                 f"<figcaption>{text}</figcaption></figure>\n"
             )
         case Table(title, header, rows, caption, _, wraps):
             kind = ' class="wraps"' if wraps else ""
-            head = "".join(f'<th scope="col">{_escape(name)}</th>' for name in header)
+            head = "".join(f'<th scope="col">{in_html(name)}</th>' for name in header)
             body = "".join(f"<tr>{_html_row(row)}</tr>\n" for row in rows)
-            text = f"<figcaption>{_escape(caption)}</figcaption>" if caption else ""
+            text = f"<figcaption>{in_html(caption)}</figcaption>" if caption else ""
             return (
-                f'<h3>{_escape(title)}</h3>\n<figure><div class="scroll"><table{kind}>'
+                f'<h3>{in_html(title)}</h3>\n<figure><div class="scroll"><table{kind}>'
                 f"<thead><tr>{head}</tr></thead>\n"
                 f"<tbody>{body}</tbody></table></div>{text}</figure>\n"
             )
@@ -212,12 +222,8 @@ def _html_row(row: Sequence[Cell]) -> str:
 
 
 def _html_cell(cell: Cell) -> str:
-    notes = (f"<small>{_escape(line)}</small>" for line in cell.note.splitlines())
-    return _escape(cell.text) + "".join(notes)
-
-
-def _escape(text: str) -> str:
-    return html.escape(text, quote=True)
+    notes = (f"<small>{in_html(line)}</small>" for line in cell.note.splitlines())
+    return in_html(cell.text) + "".join(notes)
 
 
 _CSS = """

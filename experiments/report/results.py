@@ -327,17 +327,26 @@ def class_name(group: Group, k: int) -> str:
     return group.class_names[k] if k < len(group.class_names) else f"class {k}"
 
 
-def best(groups: Mapping[str, Group], metric: str) -> set[str]:
+def best(groups: Mapping[str, Group], name: str, metric: Metric) -> set[str]:
     """Return the methods with the best mean among those none of whose runs diverged.
 
-    A mean over the seeds that survived says nothing about a method that ruins some of them.
+    A mean over the seeds that survived says nothing about a method that ruins some of them. Means
+    are compared as they are written, so that equal numbers in a table are marked alike. No method
+    is the best where all are equal, or where none has more than a score of zero.
+
+    Args:
+        groups: the methods.
+        name: of the metric in the summaries; of a "loss" the smallest is the best.
+        metric: how it is written.
     """
-    scores = {name: group.score(metric) for name, group in groups.items() if not group.diverged}
-    means = {name: score.mean for name, score in scores.items() if score is not None}
+    scores = {m: group.score(name) for m, group in groups.items() if not group.diverged}
+    means = {m: float(metric.write(score.mean)) for m, score in scores.items() if score is not None}
     if not means:
         return set()
-    target = min(means.values()) if metric == "loss" else max(means.values())
-    return {name for name, mean in means.items() if mean == target}
+    target = min(means.values()) if name == "loss" else max(means.values())
+    found = {m for m, mean in means.items() if mean == target}
+    nothing = name != "loss" and target == 0
+    return set() if nothing or len(found) == len(groups) else found
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from experiments.report import style
 from experiments.report.style import look
+from experiments.setup.labels import in_figure
 
 Samples: TypeAlias = Mapping[str, Mapping[str, Sequence[np.ndarray]]]
 """Method -> what its `Task.samples` returned, by example; the same examples for all methods.
@@ -36,6 +37,8 @@ VOID_LABEL = 255
 
 DETAIL = 96
 """Side in pixels of what is shown of super-resolved pictures that are larger."""
+NARROW = 20
+"""Letters of a method's name that find room above or below a picture."""
 FINE = 200
 """Pictures with more pixels than this are shrunk when they are drawn."""
 
@@ -111,8 +114,8 @@ def legend_columns(labels: Sequence[str], width: int = 120) -> int:
 
 
 def names(class_names: Sequence[str], k: int) -> str:
-    """Return the name of class k, or its number where there is none."""
-    return class_names[k] if k < len(class_names) else f"class {k}"
+    """Return the name of class k as a figure shows it, or its number where there is none."""
+    return in_figure(class_names[k]) if k < len(class_names) else f"class {k}"
 
 
 def super_resolution_samples(samples: Samples, max_rows: int = 5) -> bytes:
@@ -207,7 +210,7 @@ def classification_samples(
         class_names: names of the classes by label; numbers where none are given.
         max_columns: how many examples to draw, evenly spread over those there are.
     """
-    called = [name if len(name) <= 13 else f"{name[:12]}…" for name in class_names]
+    called = [in_figure(name, 13) for name in class_names]
     if max(map(len, called), default=0) > 4:
         max_columns = min(max_columns, 5)  # room for the names
 
@@ -226,7 +229,8 @@ def classification_samples(
             taken = int(arrays["prediction"][i])
             right = taken == label
             panel.annotate(
-                f"{look(method, samples).label}: {name(taken)}" + ("" if right else " ✗"),
+                f"{in_figure(look(method, samples).label, NARROW)}: {name(taken)}"
+                + ("" if right else " ✗"),
                 (0.5, 0),
                 xycoords="axes fraction",
                 xytext=(0, -6 - 12 * line),
@@ -294,7 +298,11 @@ def _column_titles(
     axes: np.ndarray, before: Sequence[str], methods: Iterable[str], after: Sequence[str] = ()
 ) -> None:
     methods = list(methods)
-    titles = [*before, *(look(method, methods).label for method in methods), *after]
+    titles = [
+        *before,
+        *(in_figure(look(method, methods).label, NARROW) for method in methods),
+        *after,
+    ]
     for panel, title in zip(axes[0], titles, strict=True):
         panel.set_title(title, loc="center", fontsize=10.5 if len(titles) <= 7 else 9)
 

@@ -23,8 +23,10 @@ def section(grid: Grid) -> Section:
     text = (
         "Final metrics on held-out examples, at each method's own evaluation point: mean ± sample "
         "standard deviation over the seeds whose runs finished. Bold is the best mean of a column "
-        "among methods none of whose runs diverged. Where means differ by less than the spreads, "
-        "the order says little."
+        "among methods none of whose runs diverged; where all are equal or zero, none is bold. "
+        "Where means differ by less than the spreads, the order says little. This page does not "
+        "know how learning rates and other settings were chosen: where by scores on these very "
+        "examples, the scores flatter every method."
     )
     return Section("Scores", (Text(text), *tables(grid)))
 
@@ -75,7 +77,7 @@ def _titles(metrics: Mapping[str, Metric]) -> list[str]:
 
 def _scores(groups: Mapping[str, Group], metrics: Mapping[str, Metric]) -> list[list[Cell]]:
     """Return the cells of each method, the best of each metric marked."""
-    best = {name: results.best(groups, name) for name in metrics}
+    best = {name: results.best(groups, name, metric) for name, metric in metrics.items()}
     return [
         [_score(group, name, metric, method in best[name]) for name, metric in metrics.items()]
         for method, group in groups.items()

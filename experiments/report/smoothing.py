@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from experiments.report import style
+from experiments.setup.labels import in_figure
 
 # From much noise to none: dark to light would hide the smoothest curve, so colours differ in hue.
 LEVEL_COLORS = ("#0072B2", "#009E73", "#E69F00", "#D55E00", "#CC79A7", "#56B4E9")
@@ -35,7 +36,7 @@ def smoothing(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]) -> b
         _smoothed_forms(row[0], arrays)
         _paths(row[1], arrays)
         _radii(row[2], arrays, summary["config"]["strong_convexity"])
-        row[0].set_ylabel(label)
+        row[0].set_ylabel(in_figure(label))
     handles = [
         Line2D([], [], color="#333333", marker="v", linestyle=":"),
         Line2D([], [], color="#333333", marker=".", linewidth=1),
@@ -65,7 +66,7 @@ def laws(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]) -> bytes:
         for i, law in enumerate(summary["laws"][name]):
             color, line = LEVEL_COLORS[i], LINES[i]
             panel.plot(arrays["x"], arrays["laws"][i], color=color, linestyle=line, label=LAWS[law])
-        panel.set(title=f"{label}, δ = {summary['config']['law_level']:g}", xlabel="x")
+        panel.set(title=f"{in_figure(label)}, δ = {summary['config']['law_level']:g}", xlabel="x")
         panel.legend()
     return style.png(figure)
 

@@ -10,6 +10,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments.setup.labels import in_figure
+
 WIDTH = 10.0
 """Inches, of a figure."""
 
@@ -46,6 +48,11 @@ class Look:
     color: str
     line: Any
     marker: str
+
+    @property
+    def drawn(self) -> str:
+        """Return the name as a figure shows it."""
+        return in_figure(self.label)
 
 
 # The colours of Okabe and Ito can be told apart by colour-blind readers; lines and markers differ
@@ -105,7 +112,7 @@ def panels(rows: int, columns: int, *, height: float, **options: Any) -> tuple[F
 def legend(figure: Figure, looks: Iterable[Look], *, markers: bool, diverged: bool = False) -> None:
     """Name every method once, above the panels."""
     looks = list(looks)
-    labels = [shown.label for shown in looks]
+    labels = [shown.drawn for shown in looks]
     handles: list[Any] = [
         Line2D(
             [],

@@ -9,6 +9,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.report import style
 from experiments.report.style import look
+from experiments.setup.labels import in_figure
 
 
 def quantile_curves(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]) -> bytes:
@@ -34,7 +35,7 @@ def quantile_curves(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]
             panel.set(xscale="log", yscale="log")
             panel.yaxis.set_major_locator(LogLocator(numticks=20))
             panel.yaxis.set_minor_formatter(NullFormatter())
-        row[0].set_ylabel(f"{noise_label(noise, summary)}\nf(x) − f*")
+        row[0].set_ylabel(f"{in_figure(noise_label(noise, summary))}\nf(x) − f*")
     for top, bottom, level in zip(axes[0], axes[-1], levels, strict=True):
         top.set_title(f"{100 * level:g} % quantile")
         bottom.set_xlabel("stochastic gradients")
@@ -59,7 +60,9 @@ def survival_curves(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]
             share = np.arange(len(final), 0, -1) / len(final)
             kept = np.isfinite(final)
             panel.step(final[kept], 100 * share[kept], color=shown.color, linestyle=shown.line)
-        panel.set(xscale="log", yscale="log", xlabel="s", title=noise_label(noise, summary))
+        panel.set(
+            xscale="log", yscale="log", xlabel="s", title=in_figure(noise_label(noise, summary))
+        )
         panel.xaxis.set_major_locator(LogLocator(numticks=20))
         panel.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
     axes[0][0].set_ylabel("replicas with final f(x) − f* ≥ s")

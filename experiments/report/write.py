@@ -1,6 +1,7 @@
 """From a grid's folder to report.md, report.html and figures/*.png."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from experiments.report.results import Grid
 from experiments.report.sections import Tails
 from experiments.report.style import style
 from experiments.setup.cli import Command, parse
+from experiments.setup.labels import in_terminal, plain
 
 ORDER = (
     *("classification", "segmentation", "super_resolution"),
@@ -111,11 +113,15 @@ def make_page(grid: Grid, heavy: Tails | None, *, thesis: bool = False) -> page.
 def _terminal(table: page.Table) -> rich.table.Table:
     """Return a table for the terminal: the best starred, no notes, no columns that are extra."""
     kept = len(table.header) - table.extra
-    shown = rich.table.Table(title=table.title, title_justify="left")
+    title = in_terminal(table.title, "table.title")
+    shown = rich.table.Table(title=title, title_justify="left")
     for i, name in enumerate(table.header[:kept]):
-        shown.add_column(name, justify="right" if i else "left", no_wrap=i == 0)
+        shown.add_column(in_terminal(name), justify="right" if i else "left", no_wrap=i == 0)
     for row in table.rows:
-        cells = (f"[bold green]* {cell.text}[/]" if cell.best else cell.text for cell in row[:kept])
+        cells = (
+            in_terminal(f"* {cell.text}", "bold green") if cell.best else in_terminal(cell.text)
+            for cell in row[:kept]
+        )
         shown.add_row(*cells)
     return shown
 
@@ -146,15 +152,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     grid, heavy = read(command.workdir)
     made = make_page(grid, heavy, thesis=command.thesis)
     written = [write_page(made, command.workdir, "report")]
-    line = f"python -m experiments.report --workdir {command.workdir}"
+    line = f"python -m experiments.report --workdir {shlex.quote(str(command.workdir))}"
     line += " --thesis" if command.thesis else ""
     if command.tables is not None:
-        text = export.tables(made, f"{line} --tables {command.tables}")
+        text = export.tables(made, f"{line} --tables {shlex.quote(str(command.tables))}")
         written.append(_write(command.tables, text.encode()))
     if command.curves is not None:
-        text = export.curves(grid, f"{line} --curves {command.curves}")
+        text = export.curves(grid, f"{line} --curves {shlex.quote(str(command.curves))}")
         written.append(_write(command.curves, text.encode()))
     show(command.workdir, Console())
     for path in written:
-        print(path)
+        print(plain(path))
     return 0

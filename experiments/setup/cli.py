@@ -21,6 +21,7 @@ import tyro
 from clipjax.train import hosts
 from clipjax.train import mesh as meshes
 from clipjax.train.loop import NonFiniteLoss
+from experiments.setup.labels import plain
 
 T = TypeVar("T")
 
@@ -222,7 +223,8 @@ def explain(main: Callable[[], int], *, kept: str = "files written before stay")
     finally:
         for number, handler in before:
             signal.signal(number, handler)
-    hosts.fail_together(text, code)
+    hosts.fail_together(plain(text), code)
+    text = "\n".join(plain(line) for line in text.splitlines())
     print(f"error: {text}" if code == 1 else text, file=sys.stderr)
     if code == 1:
         print("(CLIPJAX_TRACEBACK=1 shows where)", file=sys.stderr)

@@ -47,6 +47,21 @@ def test_a_plane_is_the_loss_at_its_points_whatever_the_chunk(chunk):
             assert found.values[i, j] == pytest.approx(float(loss(moved)), rel=1e-5)
 
 
+def test_a_stacked_loss_is_called_with_full_chunks_outside_of_jit():
+    first, second = (random_direction(PARAMS, jax.random.key(i)) for i in (0, 1))
+    alphas, betas = [-1.0, 0.0, 0.5], [0.0, 2.0]
+    sizes = []
+
+    def many(points):
+        sizes.append(len(np.asarray(jax.tree.leaves(points)[0])))  # concrete: no tracer
+        return jax.vmap(loss)(points)
+
+    found = plane(many, PARAMS, first, second, alphas, betas, chunk=4, stacked=True)
+    assert sizes == [4, 4]  # six points
+    whole = plane(loss, PARAMS, first, second, alphas, betas)
+    np.testing.assert_allclose(found.values, whole.values, rtol=1e-6)
+
+
 def test_a_line_is_the_middle_of_its_plane():
     direction = random_direction(PARAMS, jax.random.key(0))
     alphas = np.linspace(-1, 1, 7)
@@ -91,6 +106,10 @@ def test_path_length_adds_up():
         (lambda: random_direction(PARAMS, jax.random.key(0), normalise="filters"), "'filters'"),
         (lambda: plane(loss, PARAMS, PARAMS, PARAMS, [], [0.0]), "shapes"),
         (lambda: plane(loss, PARAMS, PARAMS, PARAMS, [0.0], [0.0], chunk=0), "chunk is 0"),
+        (
+            lambda: plane(lambda _: 0.0, PARAMS, PARAMS, PARAMS, [0.0], [0.0], stacked=True),
+            "shape \\(\\) for 1 points",
+        ),
         (
             lambda: line(loss, PARAMS, {"conv": PARAMS["conv"]}, [0.0]),
             "expected those of the point",

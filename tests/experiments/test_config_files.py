@@ -304,11 +304,12 @@ def test_a_damaged_landscape_or_noise_is_named_with_its_command(tmp_path, name, 
 
 
 def test_a_field_of_noise_and_of_landscape_that_is_wrong_is_named(tmp_path):
-    summary = {"name": "a", "step": 3, "examples": 4, "loss": "low", "reach": 1.0}
-    (tmp_path / "landscape.json").write_text(json.dumps(summary))
+    both = {"name": "a", "step": 3, "examples": 4, "examples_asked": 4}
+    both |= {"calibration": {"batches": 0, "batch_size": 4}}
+    (tmp_path / "landscape.json").write_text(json.dumps(both | {"loss": "low", "reach": 1.0}))
     with pytest.raises(DamagedFile, match="loss is 'low'"):
         write_landscape(tmp_path)
-    summary = {"name": "a", "step": 3, "examples": 4, "mean_gradient_norm": 1.0, "seed": 0}
+    summary = both | {"mean_gradient_norm": 1.0, "seed": 0}
     (tmp_path / "noise.json").write_text(json.dumps(summary | {"noise": {"x": {}}}))
     with pytest.raises(DamagedFile, match=r"lacks noise\['x'\]\.values"):
         write_noise(tmp_path)

@@ -111,11 +111,38 @@ def test_a_method_that_diverged_is_never_the_best():
         return results.Group("t", method, runs)
 
     groups = {"lucky": group("lucky", 0.99, None), "sound": group("sound", 0.9, 0.91)}
-    assert results.best(groups, "top1") == {"sound"}
+    top1 = results.METRICS["classification"]["top1"]
+    assert results.best(groups, "top1", top1) == {"sound"}
     assert groups["lucky"].score("top1") == results.Score(0.99, None, 1)
-    assert results.best({"lost": group("lost", None)}, "top1") == set()
-    tied = {"a": group("a", 1.0), "b": group("b", 1.0)}
-    assert results.best(tied, "top1") == {"a", "b"}
+    assert results.best({"lost": group("lost", None)}, "top1", top1) == set()
+
+
+@pytest.mark.parametrize(
+    ("means", "name", "starred"),
+    [
+        ((0.9, 0.8, 0.9), "top1", {0, 2}),  # a tie
+        ((0.90001, 0.8, 0.90004), "top1", {0, 2}),  # written as 90.00 % both
+        ((0.9, 0.9, 0.9), "top1", set()),  # nobody is ahead
+        ((0.9,), "top1", set()),  # nor where there is nobody else
+        ((0.0, 0.0, None), "top1", set()),
+        ((0.00001, 0.0), "top1", set()),  # written as 0.00 % both
+        ((0.0001, 0.0), "top1", {0}),
+        ((0.0, 0.5), "loss", {0}),  # zero is the best there is
+        ((0.0002, 0.0001, 0.5), "loss", {0, 1}),  # written as 0.000 both
+    ],
+)
+def test_a_star_says_that_a_method_is_ahead(means, name, starred):
+    """None is a method that diverged."""
+
+    def group(value):
+        summary = {"status": "finished", "metrics": {name: value}}
+        if value is None:
+            summary = {"status": "diverged", "metrics": {}}
+        return results.Group("t", "m", (results.RunResult(Path("g/t/m/seed0"), summary, []),))
+
+    groups = {str(i): group(value) for i, value in enumerate(means)}
+    metric = results.METRICS["classification"][name]
+    assert results.best(groups, name, metric) == set(map(str, starred))
 
 
 def test_a_diverged_run_is_counted_and_explained(grid):
@@ -155,7 +182,7 @@ def test_what_was_run_is_said(grid):
 
 def test_quantiles_are_those_of_the_files(grid):
     tails = json.loads((grid / "high_probability" / "summary.json").read_text())
-    _, rows = rows_of((grid / "report.md").read_text(), "Student's t(1.5) noise: final f(x) − f*")
+    _, rows = rows_of((grid / "report.md").read_text(), r"Student's t(1.5) noise: final f(x) − f\*")
     final = tails["results"]["student_t"]["clipped_sgd"]["final"][2]
     value, note = rows["clipped-SGD"][2].removesuffix(")").split(" (")
     assert float(value) == pytest.approx(final["value"], rel=5e-3)
@@ -238,7 +265,7 @@ def test_text_is_escaped():
     made = page.Page("a", "<i>", (page.Section("&", (page.Table("t", ("x", "y"), (row,)),)),))
     assert "&lt;b&gt;|" in page.to_html(made)
     assert "<b>" not in page.to_html(made)
-    assert "<b>\\|" in page.to_markdown(made)
+    assert r"\<b>\|" in page.to_markdown(made)
 
 
 def test_written_again_the_report_is_the_same(small):

@@ -92,6 +92,24 @@ def test_deeper_layers_see_inputs_normalised_batch_by_batch():
     np.testing.assert_allclose(stats["second"]["var"], exact.var(0), rtol=1e-4)
 
 
+def test_many_points_at_once_are_each_as_by_itself():
+    """With dropout, whose masks are the same; the other collections are passed on."""
+    model = Net(dropout=0.5, label="stacked")
+    params, state = init(model)
+    state |= {"constants": {"a": jnp.ones(2)}}
+    points = [jax.tree.map(lambda p, n=n: p + 0.3 * n, params) for n in range(3)]
+    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *points)
+    found = recompute_batch_stats(model, together, state, batches(images()), TASK, stacked=True)
+    assert found["constants"] is state["constants"]
+    for i, point in enumerate(points):
+        alone = recompute_batch_stats(model, point, state, batches(images()), TASK)
+        jax.tree.map(
+            lambda many, one, i=i: np.testing.assert_allclose(many[i], one, rtol=1e-5, atol=1e-6),
+            found["batch_stats"],
+            alone["batch_stats"],
+        )
+
+
 def test_the_old_moments_neither_matter_nor_change():
     """Be they NaN, as after a run that diverged; other collections are passed on."""
     params, state = init(Net())
