@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: demo docs test test-faults lint format clean
+.PHONY: demo docs test test-faults test-lowest lint format clean
 
 # Exact versions are the ones pip resolves from pyproject.toml's lower bounds.
 .venv/ready: pyproject.toml
@@ -24,6 +24,18 @@ test: .venv/ready  ## every test but the long fault drills
 test-faults: .venv/ready  ## kills each task's run twenty times
 	$(BIN)/python -m pytest -q -m faults --timeout 3600
 
+# The oldest versions that pyproject.toml admits, in an environment of their own.
+.venv-lowest/ready: .venv/ready
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	$(BIN)/uv pip install --quiet --python .venv-lowest --resolution lowest-direct --editable '.[experiments,test]'
+	@touch $@
+
+# What CI runs of it; LOWEST= (empty) runs every test.
+LOWEST ?= tests/optim/test_contract.py tests/train tests/data/test_sources.py tests/experiments/test_config.py tests/experiments/test_evaluate.py
+
+test-lowest: .venv-lowest/ready  ## the tests that touch other packages most, with the lowest versions
+	.venv-lowest/bin/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not faults' $(LOWEST)
+
 lint: .venv/ready  ## format, style, types, who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -35,5 +47,5 @@ format: .venv/ready
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv runs build dist .pytest_cache .ruff_cache .import_linter_cache
+	rm -rf .venv .venv-lowest runs build dist .pytest_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
