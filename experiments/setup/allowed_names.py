@@ -22,7 +22,6 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
-import math
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -114,8 +113,7 @@ def _registered() -> tuple[str, ...]:
 
 def _cure(package: str) -> str:
     return (
-        f"If you trust it: --allow-import {package} "
-        f'(in a config file allow_import=("{package}",))'
+        f'If you trust it: --allow-import {package} (in a config file allow_import=("{package}",))'
     )
 
 
@@ -183,6 +181,7 @@ def defined_in(value: Any) -> str | None:
     """Return the module that defines a function or class, or the class of an object.
 
     Examples:
+        >>> import math
         >>> defined_in(functools.partial(math.hypot, 1)), defined_in(1.0)
         ('math', None)
     """
