@@ -270,7 +270,8 @@ def _digest(*parts: bytes) -> str:
 def _write(path: Path, place: bytes, gaps: Sequence[np.ndarray]) -> None:
     """Write a chunk: its checksum, then the gaps of each method as an .npz file."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{str(j): gap for j, gap in enumerate(gaps)})
+    numbered: dict[str, Any] = {str(j): gap for j, gap in enumerate(gaps)}
+    np.savez_compressed(buffer, **numbered)
     body = buffer.getvalue()
     with replacing(path) as file:
         file.write(_digest(place, body).encode() + body)

@@ -222,7 +222,7 @@ def make_oracle(
         ValueError: for a noise that is none, or does not go with the problem.
     """
     made: Any = make_noise(noise, df, allow)
-    if isinstance(made, type) or not callable(made):
+    if not callable(made):
         return problems.AdditiveNoise(problem, made)
     draws_examples = isinstance(made, partial) and made.func is problems.Minibatch
     if draws_examples and not hasattr(problem, "num_examples"):
@@ -231,7 +231,7 @@ def make_oracle(
             "problem that is a mean over examples, such as logistic_regression(FILE)"
         )
     try:
-        oracle = made(problem)
+        oracle: Any = made(problem)
     except Exception as error:  # somebody's function, which may raise anything
         raise ValueError(f"noise {noise!r}: {error!r} for {type(problem).__name__}") from error
     if not (hasattr(oracle, "sample") and hasattr(oracle, "gradient")):
