@@ -37,6 +37,7 @@ from experiments.report.page import Cell, Page, Section, Table, to_markdown
 from experiments.report.write import write_page
 from experiments.setup import config as configs
 from experiments.setup import memory, pace
+from experiments.setup.checks import check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax
 from experiments.setup.provenance import git_commit, versions
 
@@ -76,7 +77,7 @@ class TheoremCommand(Command):
     """Of the replicas."""
 
     def __post_init__(self) -> None:
-        checks.check_types(self)
+        check_fields(self)
         for name in ("theorems", "iterations", "infinite_iterations", "failure_probabilities"):
             checks.check_given(name, getattr(self, name))
         for name in self.theorems:

@@ -1,10 +1,8 @@
-"""What the laboratory refuses before it computes: wrong types, numbers, sizes, methods."""
+"""What the laboratory refuses before it computes: wrong numbers, sizes, methods."""
 
-import dataclasses
 import sys
-import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,38 +10,10 @@ import optax
 
 from clipjax import problems
 from experiments.high_probability.simulate import Method
-from experiments.setup import config as configs
 from experiments.setup import memory
 
 MIB = 2**20
 LARGEST = sys.float_info.max
-_WORDS = {int: "a whole number", float: "a number", str: "a text"}
-
-
-def check_types(config: Any) -> None:
-    """Raise ValueError for a field of a dataclass whose value is of another type than it says.
-
-    Only numbers, texts, literals and tuples of them are looked at.
-    """
-    for field in dataclasses.fields(config):
-        value, kind = getattr(config, field.name), field.type
-        inner = typing.get_args(kind)
-        if typing.get_origin(kind) is Literal:
-            if value not in inner:
-                near = configs.nearest(str(value), inner)
-                raise ValueError(f"{field.name} is {value!r}; {near}")
-        elif typing.get_origin(kind) is tuple:
-            if not isinstance(value, tuple) or not all(_is(v, inner[0]) for v in value):
-                words = _WORDS[inner[0]].removeprefix("a ")
-                raise ValueError(f"{field.name} is {value!r}; expected a tuple, each a {words}")
-        elif kind in _WORDS and not _is(value, kind):
-            raise ValueError(f"{field.name} is {value!r}; expected {_WORDS[kind]}")
-
-
-def _is(value: Any, kind: Any) -> bool:
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, int | float if kind is float else kind)
 
 
 def check_count(name: str, value: int, most: int = 2**31 - 1) -> None:

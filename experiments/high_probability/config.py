@@ -21,6 +21,7 @@ from experiments.high_probability.simulate import Method, evaluation_point
 from experiments.high_probability.synthetic import holder_regression
 from experiments.setup import config_files
 from experiments.setup.allowed_names import check_package
+from experiments.setup.checks import check_fields
 from experiments.setup.expressions import evaluate
 
 _POSITIVE = (
@@ -122,7 +123,7 @@ class Config:
     They are imported and called: name only what you trust. Not kept in the run's JSON files."""
 
     def __post_init__(self) -> None:
-        checks.check_types(self)
+        check_fields(self)
         for name, most in _COUNTS.items():
             checks.check_count(name, getattr(self, name), most)
         checks.check_seed(self.seed)

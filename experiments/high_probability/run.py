@@ -155,7 +155,8 @@ def _finished(workdir: Path, config: Config) -> dict[str, Any] | None:
             f"{workdir} holds a run of another config: {'; '.join(changed)}. Use another "
             "--workdir, or the old values"
         )
-    changed = [name for name in FILES if _digest(workdir / name) != summary["files"].get(name)]
+    kept = summary.get("files", {})
+    changed = [name for name in FILES if _digest(workdir / name) != kept.get(name)]
     if changed:
         listed = " and ".join(str(workdir / name) for name in changed)
         if jax.process_index() == 0:
