@@ -28,12 +28,16 @@ import scipy.special
 import clipjax
 from clipjax import problems, theory
 from clipjax.analysis import quantiles
+from clipjax.optim.theory import constants as theory_constants
 from clipjax.train import mesh as meshes
+from clipjax.train.files import remove_leftovers
 from clipjax.train.log import ProgressLine, write_json
-from experiments.high_probability import Method, replica_keys, simulate
+from experiments.high_probability import Method, checks, replica_keys, simulate
 from experiments.report.page import Cell, Page, Section, Table, to_markdown
 from experiments.report.write import write_page
 from experiments.setup import config as configs
+from experiments.setup import memory, pace
+from experiments.setup.checks import check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax
 from experiments.setup.labels import plain
 from experiments.setup.provenance import git_commit, versions
@@ -74,14 +78,29 @@ class TheoremCommand(Command):
     """Of the replicas."""
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        for name in ("theorems", "iterations", "infinite_iterations", "failure_probabilities"):
+            checks.check_given(name, getattr(self, name))
         for name in self.theorems:
             if name not in THEOREMS:
                 raise ValueError(f"theorem {name!r}; {configs.nearest(name, THEOREMS)}")
-        if self.replicas < 1:
-            raise ValueError(f"replicas is {self.replicas}; it must be at least 1")
+        for name in ("dimension", "replicas"):
+            checks.check_count(name, getattr(self, name))
+        for name in ("iterations", "infinite_iterations"):
+            for count in getattr(self, name):
+                checks.check_count(name, count, MOST_ITERATIONS)
+        for name in ("smoothness", "distance", "noise_scale", "infinite_noise_scale"):
+            checks.check_positive(name, getattr(self, name))
+        for beta in self.failure_probabilities:
+            if not 0 < beta < 1:
+                raise ValueError(f"failure_probabilities has {beta}; each must lie in (0, 1)")
         if not 1 < self.moment < HEAVY:
             raise ValueError(f"moment is {self.moment}; it must lie between 1 and {HEAVY}")
+        checks.check_seed(self.seed)
 
+
+MOST_ITERATIONS = 10**9
+"""Their batches are added up one by one, which takes seconds for so many."""
 
 HEAVY = 1.5
 """The tail index of the noise without variance."""
@@ -131,16 +150,67 @@ def make_method(theorem: str, constants: Any) -> Method:
     return Method(theorem, make, evaluation=clipjax.eval_params)
 
 
-def check(theorem: str, iterations: int, beta: float, command: TheoremCommand) -> dict[str, Any]:
-    """Return the bound of one theorem for one N and β, and what was measured."""
+def make_constants(
+    theorem: str, iterations: int, beta: float, command: TheoremCommand
+) -> tuple[Any, int]:
+    """Return a theorem's constants and the number of gradients that they ask for.
+
+    Raises:
+        ValueError: if they are too large for floating-point numbers, or ask for batches that no
+            program can draw.
+    """
     infinite = "infinite" in theorem
-    constants = THEOREMS[theorem](
-        smoothness=command.smoothness,
-        distance=command.distance,
-        noise_scale=command.infinite_noise_scale if infinite else command.noise_scale,
-        failure_probability=beta,
-        iterations=iterations,
+    given = {
+        "smoothness": command.smoothness,
+        "distance": command.distance,
+        "noise_scale": command.infinite_noise_scale if infinite else command.noise_scale,
+        "failure_probability": beta,
+        "iterations": iterations,
         **({"moment": command.moment} if infinite else {}),
+    }
+    said = f"{theorem} with " + ", ".join(f"{name} = {value:g}" for name, value in given.items())
+    try:
+        constants = THEOREMS[theorem](**given)
+        calls = constants.oracle_calls
+    except ArithmeticError as error:
+        raise ValueError(
+            f"{said}: its constants are beyond the range of numbers, 5e-324 to 1.8e308; take "
+            "numbers nearer to 1"
+        ) from error
+    sizes = constants.batch_sizes
+    if int(sizes(iterations - 1)) >= theory_constants.LARGEST_BATCH:
+        raise ValueError(
+            f"{said} asks for batches of more than {theory_constants.LARGEST_BATCH:,} gradients; "
+            "take less noise or fewer iterations"
+        )
+    numbers = (*constants.arguments.values(), constants.bound)
+    if not all(math.isfinite(number) and number > 0 for number in numbers):
+        raise ValueError(f"{said}: its constants are {numbers}; take numbers nearer to 1")
+    return constants, calls
+
+
+def check(
+    theorem: str,
+    iterations: int,
+    beta: float,
+    command: TheoremCommand,
+    say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Return the bound of one theorem for one N and β, and what was measured.
+
+    Args:
+        theorem: its name in `THEOREMS`.
+        iterations: N.
+        beta: β.
+        command: the other numbers.
+        say: is told how long it will take, if that is long.
+    """
+    constants, calls = make_constants(theorem, iterations, beta, command)
+    # A draw, x, the method's two points, its sums, updates and gradient are the least.
+    memory.check_fits(
+        8 * 8 * command.replicas * command.dimension,
+        f"{command.replicas:,} replicas of {command.dimension:,} coordinates",
+        "take fewer replicas or coordinates",
     )
     spectrum = (command.smoothness,) * command.dimension
     oracle = problems.AdditiveNoise(problems.Quadratic(spectrum), make_noise(theorem, command))
@@ -150,11 +220,24 @@ def check(theorem: str, iterations: int, beta: float, command: TheoremCommand) -
     # Float64: the bounds' small step sizes move the point by less than float32 can tell.
     with jax.enable_x64(True):
         keys = replica_keys(command.seed, command.replicas)
-        calls = constants.oracle_calls
-        program = jax.jit(
-            lambda keys: simulate(oracle, methods, jax.numpy.asarray(start), [0, calls], keys)
-        )
-        gaps = np.asarray(jax.device_get(program(keys))[theorem])[:, -1]
+
+        @jax.jit
+        def program(keys: jax.Array, calls: jax.Array) -> dict[str, jax.Array]:
+            times = jax.numpy.stack([jax.numpy.zeros_like(calls), calls])
+            return simulate(oracle, methods, jax.numpy.asarray(start), times, keys)
+
+        def run(calls: int) -> np.ndarray:
+            return np.asarray(jax.device_get(program(keys, jax.numpy.asarray(calls)))[theorem])
+
+        what = f"{theorem}: {calls:,} gradients in each of {command.replicas:,} replicas"
+        with pace.telling(say, f"{what}, compiling"):
+            run(1)
+        seconds = pace.estimate(run, calls)
+        pace.check(seconds, what, "Take less noise, fewer iterations or fewer replicas")
+        if seconds > 10:
+            say(f"{what}, about {pace.words(seconds)}")
+        with pace.telling(say, what):
+            gaps = run(calls)[:, -1]
     found = quantiles(gaps, [1 - beta], confidence=0.95)
     return {
         "theorem": theorem,
@@ -207,10 +290,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for beta in command.failure_probabilities
     ]
+    for setting in settings:
+        make_constants(*setting, command)  # a bad number is told before anything is computed
     rows = []
     with ProgressLine("theorems", len(settings), 0) as line:
         for done, setting in enumerate(settings, 1):
-            rows.append(check(*setting, command))
+            rows.append(check(*setting, command, line.say))
             line.update(done, setting[0])
     summary = {
         "name": "theorem_check",
@@ -221,6 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "versions": versions(),
         "git_commit": git_commit(),
     }
+    remove_leftovers(command.workdir)
     write_json(Path(command.workdir) / "summary.json", summary)
     made = Page(
         "Theorems and measured tails", "", (Section("Bounds", (table(rows, command.replicas),)),)

@@ -2,8 +2,6 @@
 
 import json
 import math
-import os
-import secrets
 import time
 import unicodedata
 import warnings
@@ -16,31 +14,17 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from clipjax.train.files import replacing
+
 
 def write_json(path: Path, value: Any) -> None:
     """Write JSON so that a reader sees the old file or the new one, never half of either.
 
     JSON has neither NaN nor infinity: such numbers become null.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(finite_or_null(value), indent=2, allow_nan=False) + "\n"
-    replace(path, text.encode())
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Put a file in the place of another, whole or not at all.
-
-    The temporary file has a name that nobody can know before, in the same folder; it is removed
-    where writing fails.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:  # never through a link that is there already
-            file.write(content)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 def finite_or_null(value: Any) -> Any:
@@ -120,7 +104,8 @@ class MetricsFile:
             rows, _ = _rows(path)  # a row that was cut short is about to be made again
             kept = [row for row in rows if row["step"] <= step]
             self.splits = {row["split"] for row in kept if row["step"] == step and "split" in row}
-            replace(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+            with replacing(path) as file:
+                file.write("".join(json.dumps(row) + "\n" for row in kept).encode())
             self._file = path.open("a", encoding="utf-8")
 
     def __enter__(self):

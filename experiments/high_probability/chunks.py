@@ -4,33 +4,40 @@ Chunk i holds replicas [i c, (i + 1) c). Its replicas are split over the devices
 noise are one compiled program, and what it gives is written to WORKDIR/chunks before the next one
 starts. A killed run goes on with the chunks that are missing; since the chunk size is kept with
 them, its numbers are bit for bit those of an uninterrupted run on as many devices.
+
+A chunk's file begins with a SHA-256 of the experiment, the chunk's place in it, and all that
+follows: what was damaged, or comes from elsewhere, is found before anything is read from it, and is
+computed again.
 """
 
+import hashlib
+import io
 import json
 import math
-import os
 import shutil
+import sys
 import time
-import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from clipjax import problems
 from clipjax.train import mesh as meshes
+from clipjax.train.files import remove_leftovers, replacing
 from clipjax.train.log import ProgressLine, write_json
-from experiments.high_probability.config import Config, first_point
+from experiments.high_probability.config import Config, first_point, identity
 from experiments.high_probability.simulate import (
     Method,
     record_times,
     replica_keys,
     simulate,
 )
-from experiments.setup import config_files
+from experiments.setup import pace
 
 MIB = 2**20
 
@@ -114,21 +121,29 @@ class Chunks:
     def __init__(self, workdir: Path, config: Config, mesh: Mesh, per_replica: int):
         self._folder, self._config, self._mesh = workdir / "chunks", config, mesh
         path = self._folder / "plan.json"
+        if jax.process_index() == 0:
+            remove_leftovers(self._folder)
         if path.exists():
             self._size = self._planned(path)
         else:
             self._size = chunk_size(config, per_replica, mesh.size)
             if jax.process_index() == 0:
-                plan = {"config": config_files.to_json(config), "chunk": self._size}
-                write_json(path, plan | {"devices": mesh.size})
+                plan = {"config": identity(config), "chunk": self._size, "devices": mesh.size}
+                write_json(path, plan | {"sha256": _digest(_text(plan))})
 
     def _planned(self, path: Path) -> int:
         try:
             plan = json.loads(path.read_text(encoding="utf-8"))
-            size, old = int(plan["chunk"]), plan["config"]
-        except (ValueError, KeyError, TypeError) as error:
+            said = plan.pop("sha256")
+            size, old = plan["chunk"], plan["config"]
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path} is damaged ({error}); delete {path.parent}") from error
-        new = config_files.to_json(self._config)
+        if said != _digest(_text(plan)):
+            raise ValueError(
+                f"{path} was changed after it was written (its checksum differs); "
+                f"delete {path.parent} to compute the chunks again"
+            )
+        new = identity(self._config)
         found = [k for k in {**old, **new} if old.get(k) != new.get(k)]
         if found:
             listed = "; ".join(f"{k} was {old.get(k)!r}, is {new.get(k)!r}" for k in found)
@@ -142,6 +157,11 @@ class Chunks:
                 f"{self._mesh.size} devices; go on with {plan.get('devices')}, or delete it"
             )
         return size
+
+    def _place(self, noise: int, chunk: int) -> bytes:
+        """Return what binds a chunk to its place in this experiment."""
+        place = {"noise": noise, "chunk": chunk, "size": self._size}
+        return _text(place | {"config": identity(self._config)})
 
     @property
     def size(self) -> int:
@@ -161,13 +181,15 @@ class Chunks:
             The gaps (replicas, times) by method, and seconds spent on compiling and running; None
             if `should_stop` ended it.
         """
-        config = self._config
-        names = list(methods)
+        config, names = self._config, list(methods)
         count = math.ceil(config.replicas / self._size)
         number = config.noises.index(noise)
-        paths = [self._folder / f"noise{number}_chunk{i:05d}.npz" for i in range(count)]
-        found = {i: arrays for i, path in enumerate(paths) if (arrays := _read(path, names))}
+        paths = [self._folder / f"noise{number}_chunk{i:05d}.chunk" for i in range(count)]
+        places = [self._place(number, i) for i in range(count)]
+        read = {i: _read(paths[i], places[i], names) for i in range(count)}
+        found = {i: arrays for i, arrays in read.items() if arrays is not None}
         clock = {"compile_time": 0.0, "simulation_time": 0.0}
+        times = jnp.asarray(record_times(config.steps, config.records, config.spacing))
         with ProgressLine(noise, config.replicas, len(found) * self._size) as line:
             program = None
             for i in (i for i in range(count) if i not in found):
@@ -176,31 +198,57 @@ class Chunks:
                 keys = replica_keys(config.seed, self._size, i * self._size)
                 if program is None:
                     began = time.monotonic()
-                    program = self._compile(oracle, methods, keys)
+                    with pace.telling(line.say, f"compiling {noise}"):
+                        program = self._compile(oracle, methods, keys, times)
                     clock["compile_time"] = time.monotonic() - began
+                    self._tell(noise, program, keys, times, count - len(found), line)
                 began = time.monotonic()
-                gaps = jax.device_get(program(keys))
+                with pace.telling(line.say, f"{noise}, chunk {i + 1} of {count}"):
+                    gaps = jax.device_get(program(keys, times))
                 seconds = time.monotonic() - began
                 clock["simulation_time"] += seconds
                 kept = min(self._size, config.replicas - i * self._size)
                 found[i] = {name: np.asarray(gaps[name])[:kept] for name in names}
                 if jax.process_index() == 0:
-                    write_npz(paths[i], {str(j): found[i][name] for j, name in enumerate(names)})
+                    _write(paths[i], places[i], [found[i][name] for name in names])
                 rate = kept * config.steps / seconds
                 done = sum(len(arrays[names[0]]) for arrays in found.values())
                 line.update(done, f"{rate:,.0f} replica steps/s")
         whole = {name: np.concatenate([found[i][name] for i in range(count)]) for name in names}
         return whole, clock
 
-    def _compile(self, oracle: problems.Oracle, methods: Mapping[str, Method], keys: jax.Array):
-        config = self._config
-        start = first_point(config, oracle.problem)
-        times = record_times(config.steps, config.records, config.spacing)
+    def _tell(
+        self,
+        noise: str,
+        program: Callable[..., Any],
+        keys: jax.Array,
+        times: jax.Array,
+        chunks: int,
+        line: ProgressLine,
+    ) -> None:
+        """Say how long the chunks to do will take, if it is long; refuse what takes too long."""
 
-        def program(keys: jax.Array) -> dict[str, jax.Array]:
+        def piece(steps: int) -> None:
+            jax.block_until_ready(program(keys, jnp.minimum(times, steps)))
+
+        with pace.telling(line.say, f"{noise}, measuring how long a step takes"):
+            each = pace.estimate(piece, self._config.steps)
+        what = f"{noise}: {chunks} chunks of {self._size} replicas, {self._config.steps:,} steps"
+        pace.check(chunks * each, what, "Take fewer steps, replicas, coordinates or methods")
+        if chunks * each > 10:
+            total = pace.words(chunks * each)
+            line.say(f"{what}, {pace.words(each)} each, about {total} in all")
+
+    def _compile(
+        self, oracle: problems.Oracle, methods: Mapping[str, Method], *arguments: jax.Array
+    ):
+        start = first_point(self._config, oracle.problem)
+
+        def program(keys: jax.Array, times: jax.Array) -> dict[str, jax.Array]:
             return simulate(oracle, methods, start, times, keys)
 
-        return meshes.jit(program, self._mesh, (meshes.split(self._mesh),)).lower(keys).compile()
+        shardings = meshes.split(self._mesh), meshes.replicated(self._mesh)
+        return meshes.jit(program, self._mesh, shardings).lower(*arguments).compile()
 
     def remove(self) -> None:
         """Remove the folder, once what it held is written elsewhere."""
@@ -208,18 +256,45 @@ class Chunks:
             shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def _read(path: Path, names: list[str]) -> dict[str, np.ndarray] | None:
+def _text(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True).encode()
+
+
+def _digest(*parts: bytes) -> str:
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(len(part).to_bytes(8, "big") + part)
+    return sha.hexdigest()
+
+
+def _write(path: Path, place: bytes, gaps: Sequence[np.ndarray]) -> None:
+    """Write a chunk: its checksum, then the gaps of each method as an .npz file."""
+    buffer = io.BytesIO()
+    numbered: dict[str, Any] = {str(j): gap for j, gap in enumerate(gaps)}
+    np.savez_compressed(buffer, **numbered)
+    body = buffer.getvalue()
+    with replacing(path) as file:
+        file.write(_digest(place, body).encode() + body)
+
+
+def _read(path: Path, place: bytes, names: Sequence[str]) -> dict[str, np.ndarray] | None:
     """Return a chunk's gaps by method; None where it is missing or damaged, to be done again."""
     try:
-        with path.open("rb") as file, np.load(file) as arrays:
-            return {name: arrays[str(j)] for j, name in enumerate(names)}
-    except (FileNotFoundError, ValueError, EOFError, KeyError, OSError, zipfile.BadZipFile):
+        content = path.read_bytes()
+    except FileNotFoundError:
         return None
+    said, body = content[:64], content[64:]
+    if said != _digest(place, body).encode():
+        if jax.process_index() == 0:
+            print(f"{path} is damaged, or of another experiment: computed again", file=sys.stderr)
+        return None
+    with np.load(io.BytesIO(body)) as arrays:
+        return {name: arrays[str(j)] for j, name in enumerate(names)}
 
 
 def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays so that a reader sees the old file or the new one, never half of either."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez_compressed(temporary, **arrays)
-    os.replace(temporary, path)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    with replacing(path) as file:
+        file.write(buffer.getvalue())

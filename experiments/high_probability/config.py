@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,8 +16,12 @@ import optax
 import clipjax
 from clipjax import problems
 from clipjax.data import read_libsvm
+from experiments.high_probability import checks
 from experiments.high_probability.simulate import Method, evaluation_point
 from experiments.high_probability.synthetic import holder_regression
+from experiments.setup import config_files
+from experiments.setup.allowed_names import check_package
+from experiments.setup.checks import check_fields
 from experiments.setup.expressions import evaluate
 
 _POSITIVE = (
@@ -31,13 +35,18 @@ _POSITIVE = (
 )
 
 
+_COUNTS = {"dimension": 2**31 - 1, "steps": 2**31 - 1, "replicas": 2**31 - 1, "records": 10**6}
+"""Numbers of at least 1, and the most they may be: steps and replicas are counted in int32."""
+
+
 @dataclass(frozen=True)
 class Config:
     """The experiment; by default f(x) = 1/2 |x|² with independent noise in every coordinate.
 
     Problems, noises and methods are short names or calls of them, such as `student_t(3)`, or of
-    anything importable, such as `my_module.problem(2)` or `Adam = optax.adam(0.01)`: see
-    `PROBLEMS`, `NOISES` and `methods`.
+    what clipjax, optax, jax.numpy and math have, such as `Adam = optax.adam(0.01)`: see
+    `PROBLEMS`, `NOISES` and `methods`. Names of other packages, such as `my_module.problem(2)`,
+    must be allowed by `allow_import`: see `experiments.setup.allowed_names`.
 
     **Where the default methods' parameters come from.** SGD, clipped-SGD and normalised SGD share
     one step size and are not tuned. Normalised SGD's is multiplied by `normalized_factor`, about
@@ -53,7 +62,7 @@ class Config:
 
     # What is minimised, under which noise.
     problem: str = "quadratic"
-    """quadratic, rosenbrock, logistic_regression(FILE), ..., or module.function(...)."""
+    """quadratic, rosenbrock, logistic_regression(FILE), ..., or PACKAGE.FUNCTION(...)."""
     dimension: int = 20
     """Number of coordinates n of the quadratic 1/2 |x|²."""
     start: float = 1.0
@@ -108,22 +117,41 @@ class Config:
     chunk: int = 0
     """Most replicas per chunk; 0 takes as many as fit."""
 
+    # What texts may name.
+    allow_import: tuple[str, ...] = ()
+    """Packages that problems, noises and methods may name besides clipjax, optax, jax.numpy, math.
+    They are imported and called: name only what you trust. Not kept in the run's JSON files."""
+
     def __post_init__(self) -> None:
-        for name in ("dimension", "steps", "replicas", "records"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        check_fields(self)
+        for name, most in _COUNTS.items():
+            checks.check_count(name, getattr(self, name), most)
+        checks.check_seed(self.seed)
         for name in _POSITIVE:
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value}; it must be positive and finite")
+            checks.check_positive(name, getattr(self, name))
+        for name in ("start", "start_slope"):
+            checks.check_finite(name, getattr(self, name))
         if self.chunk < 0:
             raise ValueError(f"chunk is {self.chunk}; it must be 0 (as many as fit) or more")
+        for name in ("noises", "methods", "levels"):
+            checks.check_given(name, getattr(self, name))
         for level in (*self.levels, self.confidence):
             if not 0 < level < 1:
                 raise ValueError(f"quantile levels and confidence lie in (0, 1), not {level}")
+        for package in self.allow_import:
+            check_package(package)
         for noise in self.noises:
-            make_noise(noise, self.df)
+            make_noise(noise, self.df, self.allow_import)
         methods(self)
+
+
+def identity(config: Config) -> dict[str, Any]:
+    """Return what makes an experiment this one and no other, as JSON values.
+
+    `allow_import` is left out. It is a permission, given each time by who starts the program: a
+    JSON file that came with somebody's results must not be able to grant it.
+    """
+    return {k: v for k, v in config_files.to_json(config).items() if k != "allow_import"}
 
 
 # -- Problems and noises --------------------------------------------------------------------------
@@ -152,14 +180,14 @@ PROBLEMS: dict[str, Callable[..., problems.Problem]] = {
 """Names of problems; `quadratic` without arguments is 1/2 |x|² in `Config.dimension`."""
 
 
-def make_noise(text: str, df: float) -> Any:
+def make_noise(text: str, df: float, allow: Sequence[str] = ()) -> Any:
     """Return what a noise's text describes: a noise, or a function from a problem to an oracle.
 
     Raises:
         ValueError: for an unknown name, with the nearest one, or arguments that are refused.
     """
     named = NOISES | {"student_t": lambda df=df, scale=1.0: problems.StudentT(df, scale)}
-    made = evaluate(text, named, "noise")
+    made = evaluate(text, named, "noise", allow)
     if not (callable(made) or hasattr(made, "sample")):
         raise ValueError(f"noise {text!r} is {made!r}; expected a noise or a function to an oracle")
     return made
@@ -169,28 +197,63 @@ def make_problem(config: Config) -> problems.Problem:
     """Return the problem.
 
     Raises:
-        ValueError: for an unknown name, with the nearest one, or arguments that are refused.
+        ValueError: for an unknown name, with the nearest one, arguments that are refused, or a
+            problem of more coordinates than fit into `Config.memory`.
     """
-    ones = (1.0,) * config.dimension
-    named = PROBLEMS | {"quadratic": lambda *spectrum: problems.Quadratic(spectrum or ones)}
-    made = evaluate(config.problem, named, "problem")
-    if not (hasattr(made, "value") and hasattr(made, "dimension")):
+
+    def quadratic(*spectrum: float) -> problems.Problem:
+        if not spectrum:
+            checks.check_dimension(config, config.dimension)
+        return problems.Quadratic(spectrum or (1.0,) * config.dimension)
+
+    named = PROBLEMS | {"quadratic": quadratic}
+    made = evaluate(config.problem, named, "problem", config.allow_import)
+    if isinstance(made, type) or not (hasattr(made, "value") and hasattr(made, "dimension")):
         raise ValueError(f"problem {config.problem!r} is {made!r}; expected a clipjax Problem")
+    checks.check_dimension(config, made.dimension)
     return made
 
 
-def make_oracle(problem: problems.Problem, noise: str, df: float) -> problems.Oracle:
-    """Return the problem's stochastic gradients under a noise."""
-    made = make_noise(noise, df)
-    if callable(made):
+def make_oracle(
+    problem: problems.Problem, noise: str, df: float, allow: Sequence[str] = ()
+) -> problems.Oracle:
+    """Return the problem's stochastic gradients under a noise.
+
+    Raises:
+        ValueError: for a noise that is none, or does not go with the problem.
+    """
+    made: Any = make_noise(noise, df, allow)
+    if not callable(made):
+        return problems.AdditiveNoise(problem, made)
+    draws_examples = isinstance(made, partial) and made.func is problems.Minibatch
+    if draws_examples and not hasattr(problem, "num_examples"):
+        raise ValueError(
+            f"noise {noise!r} draws examples, and {type(problem).__name__} has none; take a "
+            "problem that is a mean over examples, such as logistic_regression(FILE)"
+        )
+    try:
         oracle: Any = made(problem)
-        return oracle
-    return problems.AdditiveNoise(problem, made)
+    except Exception as error:  # somebody's function, which may raise anything
+        raise ValueError(f"noise {noise!r}: {error!r} for {type(problem).__name__}") from error
+    if not (hasattr(oracle, "sample") and hasattr(oracle, "gradient")):
+        raise ValueError(f"noise {noise!r} makes {oracle!r}; expected an oracle")
+    return oracle
 
 
 def first_point(config: Config, problem: problems.Problem) -> jax.Array:
-    """Return x_0, shape (n,), in the configuration's dtype."""
-    return jnp.asarray(_first_point(config, problem), config.precision)
+    """Return x_0, shape (n,), in the configuration's dtype.
+
+    Raises:
+        ValueError: if it is not finite there.
+    """
+    with np.errstate(over="ignore"):
+        point = np.asarray(_first_point(config, problem)).astype(config.precision)
+    if not np.isfinite(point).all():
+        raise ValueError(
+            f"the first point is not finite in {config.precision}: start is {config.start}, "
+            f"start_slope {config.start_slope}"
+        )
+    return jnp.asarray(point)
 
 
 def _first_point(config: Config, problem: problems.Problem) -> np.ndarray:
@@ -256,7 +319,9 @@ def presets(config: Config) -> dict[str, Method]:
 
 def constants(config: Config, problem: problems.Problem) -> dict[str, float]:
     """Return what a method's call may name: L, N (the steps) and R0 = |x_0 - x*|."""
-    distance = np.linalg.norm(_first_point(config, problem) - np.array(problem.minimiser))
+    first_point(config, problem)  # it is finite
+    away = _first_point(config, problem) - np.array(problem.minimiser)
+    distance = math.hypot(*away)  # unlike a sum of squares, it does not overflow
     return {"L": problem.smoothness, "N": config.steps, "R0": float(distance)}
 
 
@@ -283,13 +348,15 @@ def methods(config: Config, known: Mapping[str, float] | None = None) -> dict[st
         label, equals, call = (part.strip() for part in text.partition("="))
         if not equals or "(" in label:  # the sign belongs to a keyword argument
             label = call = text.strip()
+        if not label or not label.isprintable():
+            raise ValueError(f"method {text!r}: the label {label!r} cannot be shown; give another")
         if call in named:
             name = call if label == call else label
             method = dataclasses.replace(named[call], label=label) if name != call else named[call]
         elif "(" in call:
-            name, method = label, _called(label, call, values)
+            name, method = label, _called(label, call, values, config.allow_import)
         else:
-            evaluate(call, named, "method")  # says which name is nearest
+            evaluate(call, named, "method", config.allow_import)  # says which name is nearest
             raise ValueError(f"method {text!r}; expected a name or LABEL = CALL")
         if name in found:
             raise ValueError(
@@ -299,9 +366,9 @@ def methods(config: Config, known: Mapping[str, float] | None = None) -> dict[st
     return found
 
 
-def _called(label: str, call: str, values: Mapping[str, float]) -> Method:
+def _called(label: str, call: str, values: Mapping[str, float], allow: Sequence[str]) -> Method:
     def make(key: jax.Array) -> Any:
-        return evaluate(call, {**values, "key": key}, "method")
+        return evaluate(call, {**values, "key": key}, "method", allow)
 
     made = make(jax.random.key(0))
     if not (hasattr(made, "init") and hasattr(made, "update")):

@@ -146,6 +146,6 @@ def reference_of(config: Config) -> Reference | None:
 def is_default_setting(config: Config) -> bool:
     """Return whether the default's reference numbers are for this configuration, any seed."""
     free = ("start", "noises", "methods", "replicas", "seed", "records", "spacing", "confidence")
-    free += ("memory", "chunk", "precision")
+    free += ("memory", "chunk", "precision", "allow_import")
     found = config_files.differences(config, Config())
     return all(name in free or name.startswith("sstm_") for name in found)

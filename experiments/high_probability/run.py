@@ -1,6 +1,8 @@
 """Run the experiment and write what it found."""
 
+import hashlib
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,21 +14,27 @@ from rich.table import Table
 
 from clipjax.analysis import Quantiles, quantiles
 from clipjax.train import mesh as meshes
+from clipjax.train.files import remove_leftovers, replacing
 from clipjax.train.log import write_json
+from experiments.high_probability import checks
 from experiments.high_probability.chunks import Chunks, bytes_per_replica, write_npz
 from experiments.high_probability.config import (
     Config,
     constants,
     first_point,
+    identity,
     make_oracle,
     make_problem,
     methods,
 )
 from experiments.high_probability.references import reference_of
 from experiments.high_probability.simulate import record_times
-from experiments.setup import config_files
+from experiments.setup import pace
 from experiments.setup.labels import in_terminal
 from experiments.setup.provenance import git_commit, versions
+
+FILES = ("curves.npz", "final.parquet", "quantiles.parquet")
+"""What a finished run has beside summary.json, which keeps a checksum of each."""
 
 
 def run(
@@ -39,7 +47,8 @@ def run(
     files hold the same as long tables, for other programs.
 
     A run that was killed goes on with the chunks of replicas that are missing, to the same bits;
-    one that is finished is left as it is.
+    one that is finished is left as it is. Files of a finished run that are missing or damaged are
+    made again.
 
     Args:
         config: the experiment.
@@ -50,8 +59,11 @@ def run(
         What summary.json holds; None if stopped.
 
     Raises:
-        ValueError: if the folder holds another experiment, or the memory budget is too small.
+        ValueError: if the folder holds another experiment, the memory is too small, or a noise or
+            a method does not fit the problem.
     """
+    if jax.process_index() == 0:
+        remove_leftovers(workdir)
     done = _finished(workdir, config)
     if done is not None:
         return done
@@ -60,13 +72,20 @@ def run(
     with jax.enable_x64(config.precision == "float64"):
         problem = make_problem(config)
         compared = methods(config, constants(config, problem))
-        oracles = {noise: make_oracle(problem, noise, config.df) for noise in config.noises}
-        per_replica = max(bytes_per_replica(o, compared, config) for o in oracles.values())
-        chunks = Chunks(workdir, config, meshes.make_mesh(), per_replica)
         start = first_point(config, problem)
+        calls = record_times(config.steps, config.records, config.spacing)
+        checks.check_results(config, len(calls))
+        oracles = {
+            noise: make_oracle(problem, noise, config.df, config.allow_import)
+            for noise in config.noises
+        }
+        with pace.telling(lambda text: print(text, file=sys.stderr), "measuring what fits"):
+            for oracle in oracles.values():
+                checks.dry_run(oracle, compared, start)
+            per_replica = max(bytes_per_replica(o, compared, config) for o in oracles.values())
+        chunks = Chunks(workdir, config, meshes.make_mesh(), per_replica)
         initial_gap = float(problem.value(start)) - problem.minimum
-        arrays: dict[str, Any] = {"levels": np.array(config.levels)}
-        arrays["oracle_calls"] = record_times(config.steps, config.records, config.spacing)
+        arrays: dict[str, Any] = {"levels": np.array(config.levels), "oracle_calls": calls}
         results: dict[str, Any] = {}
         clock = {"compile_time": 0.0, "simulation_time": 0.0}
         for noise, oracle in oracles.items():
@@ -103,7 +122,7 @@ def run(
         "bytes_per_replica": per_replica,
         "wall_time": time.monotonic() - began,
         **clock,
-        "config": config_files.to_json(config),
+        "config": identity(config),
         "device": meshes.describe(),
         "versions": versions(),
         "git_commit": git_commit(),
@@ -111,6 +130,7 @@ def run(
     if jax.process_index() == 0:
         write_npz(workdir / "curves.npz", arrays)
         write_tables(workdir, arrays, summary)
+        summary["files"] = {name: _digest(workdir / name) for name in FILES}
         write_json(workdir / "summary.json", summary)
     chunks.remove()
     return summary
@@ -128,14 +148,29 @@ def _finished(workdir: Path, config: Config) -> dict[str, Any] | None:
     if not path.exists():
         return None
     summary: dict[str, Any] = {**read_summary(path)}
-    old, new = summary["config"], config_files.to_json(config)
+    old, new = summary["config"], identity(config)
     changed = [f"{k} was {old.get(k)!r}, is {new[k]!r}" for k in new if old.get(k) != new[k]]
     if changed:
         raise ValueError(
             f"{workdir} holds a run of another config: {'; '.join(changed)}. Use another "
             "--workdir, or the old values"
         )
+    kept = summary.get("files", {})
+    changed = [name for name in FILES if _digest(workdir / name) != kept.get(name)]
+    if changed:
+        listed = " and ".join(str(workdir / name) for name in changed)
+        if jax.process_index() == 0:
+            print(f"{listed}: missing or damaged, computed again", file=sys.stderr)
+        return None
     return summary
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file; of a missing one, nothing."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def second_half(gaps: np.ndarray, times: np.ndarray) -> dict[str, Any]:
@@ -199,9 +234,8 @@ def write_tables(workdir: Path, arrays: Mapping[str, Any], summary: Mapping[str,
                     table.setdefault(name, []).append(column)
     for name, table in (("quantiles", curves), ("final", final)):
         whole = pa.table({column: np.concatenate(parts) for column, parts in table.items()})
-        path = workdir / f"{name}.parquet"
-        pq.write_table(whole, path.with_suffix(".tmp"))
-        path.with_suffix(".tmp").replace(path)
+        with replacing(workdir / f"{name}.parquet") as file:
+            pq.write_table(whole, file)
 
 
 def readable(value: float | str) -> str:

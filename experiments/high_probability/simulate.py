@@ -81,7 +81,7 @@ def replica(
     oracle: problems.Oracle,
     methods: Mapping[str, Method],
     start: jax.Array,
-    times: Sequence[int] | np.ndarray,
+    times: Sequence[int] | np.ndarray | jax.Array,
     key: jax.Array,
 ) -> dict[str, jax.Array]:
     """Run every method in one replica, a pure function of its key; for `simulate`.
@@ -93,7 +93,7 @@ def replica(
         For each method f(x) - f* at its evaluation point, shape (len(times),), dtype of `start`. A
         gap that is not finite is +inf.
     """
-    counts = np.diff(times, prepend=0)
+    counts = jnp.diff(jnp.asarray(times), prepend=0)
     # Base key and step keys come from different branches, so no draw meets a method's own.
     draws, private = jax.random.split(key)
     transforms = {name: method.make(private) for name, method in methods.items()}
@@ -127,7 +127,7 @@ def simulate(
     oracle: problems.Oracle,
     methods: Mapping[str, Method],
     start: jax.Array,
-    times: Sequence[int] | np.ndarray,
+    times: Sequence[int] | np.ndarray | jax.Array,
     keys: jax.Array,
 ) -> dict[str, jax.Array]:
     """Run every method in every replica; traceable, to be called under `jit`.
@@ -136,7 +136,8 @@ def simulate(
         oracle: the stochastic gradients.
         methods: the transformations, by name.
         start: the first point, shape (n,); its dtype is that of the computation.
-        times: increasing numbers of gradients after which the gap is recorded.
+        times: numbers of gradients after which the gap is recorded, none smaller than the one
+            before; they may be traced, so that one compiled program serves shorter runs too.
         keys: one key per replica, shape (replicas,).
 
     Returns:

@@ -57,6 +57,7 @@ class TailSummary(TypedDict):
     reference_source: str
     wall_time: float
     config: TailConfig
+    files: NotRequired[dict[str, str]]
     device: NotRequired[str]
     versions: NotRequired[dict[str, str]]
     git_commit: NotRequired[str | None]

@@ -1,17 +1,32 @@
 """Objects from text: `student_t(1.5)`, `Adam = optax.adam(0.01, b2=0.9)`.
 
-A text is a number, a string, a tuple, or a call of a known name or of anything importable by its
-dotted name, with such texts as arguments. It is what a command line can say and JSON can keep, and
-it is not Python: there are no operators but those of arithmetic, no subscripts, no lambdas.
+A text is a number, a string, a tuple, or a call of a known name or of a dotted name, with such
+texts as arguments. It is what a command line can say and JSON can keep, and it is not Python: there
+are no operators but those of arithmetic on numbers, no subscripts, no lambdas, and a dotted name
+must be one that `allowed_names` lets pass.
+
+A text can neither run for long by itself nor fill the memory: whole numbers have at most
+`LARGEST_BITS` bits, and an array that it asks `jax.numpy` for at most `LARGEST_ARRAY` entries.
 """
 
 import ast
+import math
+import numbers
 import operator
-import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
+
 from experiments.setup import config as configs
+from experiments.setup.allowed_names import defined_in, resolve
+
+LONGEST = 100_000
+"""Characters of a text."""
+LARGEST_BITS = 1024
+"""Bits of a whole number; the largest float64 is below 2^1024 as well."""
+LARGEST_ARRAY = 10**8
+"""Entries of an array that a text makes."""
 
 _OPERATORS: dict[type, Callable[..., Any]] = {
     ast.Add: operator.add,
@@ -23,17 +38,20 @@ _OPERATORS: dict[type, Callable[..., Any]] = {
 }
 
 
-def evaluate(text: str, names: Mapping[str, Any], what: str = "name") -> Any:
+def evaluate(
+    text: str, names: Mapping[str, Any], what: str = "name", allow: Sequence[str] = ()
+) -> Any:
     """Return the object that a text describes.
 
     Args:
         text: such as "weibull(0.2)" or "optax.chain(optax.clip(1.0), optax.sgd(0.1))".
         names: what bare names stand for; a bare name alone is called without arguments.
         what: what is described, for errors.
+        allow: packages whose names may be said beside `allowed_names.PACKAGES`.
 
     Raises:
-        ValueError: for text that cannot be read, an unknown name (with the nearest), or arguments
-            that the thing called refuses.
+        ValueError: for text that cannot be read, an unknown name (with the nearest), a dotted name
+            that is not allowed, or whatever the thing called raises.
 
     Examples:
         >>> evaluate("pair(1, -2.5)", {"pair": lambda a, b: (a, b)})
@@ -45,54 +63,101 @@ def evaluate(text: str, names: Mapping[str, Any], what: str = "name") -> Any:
             ...
         ValueError: noise 'apir'; did you mean 'pair'? There are: pair
     """
+    shown = text if len(text) <= 200 else f"{text[:200]}..."
+    if len(text) > LONGEST:
+        raise ValueError(f"{what} {shown!r} has {len(text)} characters; expected {LONGEST} at most")
     try:
         tree = ast.parse(text.strip(), mode="eval").body
+        if isinstance(tree, ast.Name):
+            tree = ast.Call(tree, [], [])
+        return _Reader(shown, names, what, allow).read(tree)
     except SyntaxError as error:
-        raise ValueError(f"{what} {text!r} cannot be read: {error.msg}") from error
-    if isinstance(tree, ast.Name):
-        tree = ast.Call(tree, [], [])
-    return _Reader(text, names, what).read(tree)
+        raise ValueError(f"{what} {shown!r} cannot be read: {error.msg}") from error
+    except (RecursionError, MemoryError) as error:  # the parser says MemoryError for the same
+        raise ValueError(f"{what} {shown!r} cannot be read: nested too deeply") from error
 
 
 class _Reader:
-    def __init__(self, text: str, names: Mapping[str, Any], what: str):
-        self._text, self._names, self._what = text, names, what
+    def __init__(self, text: str, names: Mapping[str, Any], what: str, allow: Sequence[str]):
+        self._text, self._names, self._what, self._allow = text, names, what, allow
 
     def read(self, node: ast.AST) -> Any:
         match node:
-            case ast.Constant(value):
-                return value
+            case ast.Constant(int() | float() | str() | None as value):
+                return self._number(value)
             case ast.Tuple(items) | ast.List(items):
                 return tuple(self.read(item) for item in items)
             case ast.UnaryOp(op, operand) if type(op) in _OPERATORS:
-                return _OPERATORS[type(op)](self.read(operand))
+                return self._compute(op, self.read(operand))
             case ast.BinOp(left, op, right) if type(op) in _OPERATORS:
-                return _OPERATORS[type(op)](self.read(left), self.read(right))
+                return self._compute(op, self.read(left), self.read(right))
             case ast.Name(name):
                 if name not in self._names:
                     raise ValueError(f"{self._what} {name!r}; {configs.nearest(name, self._names)}")
                 return self._names[name]
             case ast.Attribute():
-                return self._import(ast.unparse(node))
+                return self._dotted(node)
             case ast.Call(function, arguments, keywords):
+                if any(k.arg is None for k in keywords):
+                    raise self._error("** is not part of the language")
                 return self._call(
                     self.read(function),
                     [self.read(argument) for argument in arguments],
                     {k.arg: self.read(k.value) for k in keywords if k.arg is not None},
                     ast.unparse(node),
                 )
-        raise ValueError(
-            f"{self._what} {self._text!r}: {ast.unparse(node)!r} is neither a value nor a call"
-        )
+        raise self._error(f"{ast.unparse(node)!r} is neither a value nor a call")
 
-    def _import(self, name: str) -> Any:
+    def _error(self, words: str) -> ValueError:
+        return ValueError(f"{self._what} {self._text!r}: {words}")
+
+    def _dotted(self, node: ast.Attribute) -> Any:
+        parts, root = [node.attr], node.value
+        while isinstance(root, ast.Attribute):
+            parts.append(root.attr)
+            root = root.value
+        if not isinstance(root, ast.Name):
+            raise self._error(f"{ast.unparse(node)!r}: only modules have parts that can be named")
         try:
-            return pkgutil.resolve_name(name)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise ValueError(f"{self._what} {self._text!r}: {error}") from error
+            return resolve(".".join([root.id, *reversed(parts)]), self._allow)
+        except ValueError as error:
+            raise self._error(str(error)) from error
+
+    def _compute(self, op: ast.AST, *operands: Any) -> Any:
+        """Return the result of arithmetic on numbers and arrays."""
+        for operand in operands:
+            if not isinstance(operand, numbers.Real | jax.Array):
+                raise self._error(f"arithmetic is for numbers, not for {operand!r}")
+        if isinstance(op, ast.Pow) and all(isinstance(x, int) for x in operands):
+            base, power = operands
+            if abs(base) > 1 and power * abs(base).bit_length() > LARGEST_BITS:
+                raise self._error(f"{base} ** {power} has too many digits")
+        try:
+            result = _OPERATORS[type(op)](*operands)
+        except (ArithmeticError, TypeError) as error:
+            raise self._error(str(error)) from error
+        if isinstance(result, complex):
+            raise self._error(f"{result} is not a real number")
+        return self._number(result)
+
+    def _number(self, value: Any) -> Any:
+        if isinstance(value, int) and value.bit_length() > LARGEST_BITS:
+            raise self._error("a whole number has too many digits")
+        return value
 
     def _call(self, function: Any, arguments: list, keywords: dict[str, Any], said: str) -> Any:
         try:
-            return function(*arguments, **keywords)
-        except TypeError as error:
-            raise ValueError(f"{self._what} {said!r}: {error}") from error
+            if str(defined_in(function)).startswith("jax.numpy"):
+                _check_size(function, arguments, keywords)
+            return self._number(function(*arguments, **keywords))
+        except Exception as error:  # it is called as the text says, and may raise anything
+            words = str(error) or type(error).__name__
+            raise ValueError(f"{self._what} {said!r}: {words}") from error
+
+
+def _check_size(function: Any, arguments: list, keywords: dict[str, Any]) -> None:
+    """Raise ValueError for a call of jax.numpy whose result would be too large to make."""
+    shapes = jax.eval_shape(lambda: function(*arguments, **keywords))
+    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    if size > LARGEST_ARRAY:
+        raise ValueError(f"it would have {size:.3g} entries; expected {LARGEST_ARRAY:.0e} at most")

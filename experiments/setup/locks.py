@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from clipjax.train import files
+
 NAME = ".lock"
 RENEWED = 10.0
 """Seconds between two signs of life."""
@@ -57,8 +59,7 @@ def hold(folder: Path, *, write: bool = True) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / NAME
     descriptor = _lock(path, folder)
-    for left in folder.glob(".*.tmp"):  # of a holder that was killed while it wrote a file
-        left.unlink(missing_ok=True)
+    files.remove_leftovers(folder)  # of a holder that was killed while it wrote
     released = threading.Event()
     threading.Thread(target=_renew, args=(descriptor, released), daemon=True).start()
     try:

@@ -12,7 +12,7 @@ from clipjax.train.checkpoint import Checkpoints, Position
 from clipjax.train.log import scalars, write_json
 from clipjax.train.loop import NonFiniteLoss, Outcome, train
 from clipjax.train.state import digest
-from experiments.setup import build, config_files, locks, reading, samples
+from experiments.setup import build, config_files, locks, memory, reading, samples
 from experiments.setup import config as configs
 from experiments.setup.noise_probe import make_probe
 from experiments.setup.provenance import git_commit, versions
@@ -110,6 +110,8 @@ def _run_one(
     data = build.make_data(run, bench.sources(run), bench.mesh)
     program, plan = bench.program(run), build.plan(run, data.num_train)
     meshes.check_divisible(data.batch_size, bench.mesh)
+    example = meshes.place(next(data.calibration(1, **meshes.process())), bench.mesh)
+    memory.check_training(program, build.make_controls(run), example)
     if jax.process_index() == 0:
         write_json(workdir / "config.json", config_files.to_json(run))
     position = Position(data_seed=run.seed, batch_size=run.batch_size)

@@ -54,7 +54,7 @@ def gaps(config, devices, workdir):
         ("clipjax.problems.Rosenbrock(2)", problems.Rosenbrock(2)),
     ],
 )
-def test_a_problem_is_a_name_or_anything_importable(text, expected):
+def test_a_problem_is_a_name_or_a_call_of_one(text, expected):
     assert make_problem(dataclasses.replace(SMALL, problem=text)) == expected
 
 
@@ -200,18 +200,18 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     config = dataclasses.replace(SMALL, chunk=8)
     experiment.run(config, tmp_path / "whole")
     written = []
-    write = chunks.write_npz
+    write = chunks._write
 
-    def killed(path, arrays):
+    def killed(path, *content):
         if len(written) == 2:
             raise KeyboardInterrupt
         written.append(path)
-        write(path, arrays)
+        write(path, *content)
 
-    monkeypatch.setattr(chunks, "write_npz", killed)
+    monkeypatch.setattr(chunks, "_write", killed)
     with pytest.raises(KeyboardInterrupt):
         experiment.run(config, tmp_path / "cut")
-    monkeypatch.setattr(chunks, "write_npz", write)
+    monkeypatch.setattr(chunks, "_write", write)
     written[0].write_bytes(written[0].read_bytes()[:100])  # a damaged chunk is done again
     kept = written[1].stat().st_mtime_ns
     experiment.run(
@@ -233,8 +233,8 @@ def test_a_run_that_is_told_to_stop_stops_between_chunks(tmp_path):
     )
     assert stopped is None
     assert sorted(p.name for p in (tmp_path / "chunks").iterdir()) == [
-        "noise0_chunk00000.npz",
-        "noise0_chunk00001.npz",
+        "noise0_chunk00000.chunk",
+        "noise0_chunk00001.chunk",
         "plan.json",
     ]
     with pytest.raises(ValueError, match="another config: seed was 0, is 1"):
@@ -344,7 +344,7 @@ def test_the_command_line_takes_a_file_and_writes_a_page(tmp_path, capsys, monke
         ({"noises": ("math.hypot(1, 1)",)}, "expected a noise"),
         ({"methods": ("cliped_sgd",)}, "did you mean 'clipped_sgd'"),
         ({"methods": ("A = optax.adamm(1)",)}, "no attribute 'adamm'"),
-        ({"methods": ("A = nowhere.adam(1)",)}, "No module named 'nowhere'"),
+        ({"methods": ("A = nowhere.adam(1)",)}, "--allow-import nowhere"),
         ({"methods": ("A = optax.adam()",)}, "missing 1 required"),
         ({"methods": ("A = math.hypot(1, 1)",)}, "expected an Optax transformation"),
         ({"methods": ("sgd", "sgd")}, "'sgd' is given twice"),
@@ -374,7 +374,7 @@ def test_bad_problems_and_references_are_named(tmp_path):
 
 
 def test_a_replica_needs_less_than_a_budget_or_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"memory is 0\.0001 MiB, but one replica needs"):
+    with pytest.raises(ValueError, match=r"memory is 0\.0001 MiB, but one replica"):
         experiment.run(dataclasses.replace(SMALL, memory=1e-4), tmp_path)
 
 

@@ -88,7 +88,7 @@ def test_a_folder_in_which_nothing_was_written_is_removed_again(tmp_path):
 
 
 def test_what_a_killed_holder_left_half_written_is_removed(tmp_path):
-    (tmp_path / ".summary.json.0123.tmp").touch()
+    (tmp_path / ".summary.json.0123456789abcdef.tmp").touch()
     (tmp_path / "summary.json").touch()
     with locks.hold(tmp_path):
         pass

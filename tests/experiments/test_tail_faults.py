@@ -15,7 +15,7 @@ LINE = (
 
 
 def written(workdir):
-    return sorted(path.name for path in workdir.glob("chunks/noise*.npz"))
+    return sorted(path.name for path in workdir.glob("chunks/noise*.chunk"))
 
 
 def test_killed_and_started_again_is_bit_equal(tmp_path):

@@ -2,13 +2,13 @@
 
 import json
 import math
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import clipjax
 from clipjax import problems, theory
 from experiments import theorem_check as checks
 from experiments.high_probability import replica_keys, simulate
@@ -108,12 +108,67 @@ def test_a_broken_bound_is_told_by_the_exit_status(tmp_path, monkeypatch):
     assert checks.main([*line, "--failure-probabilities", "0.1", "--replicas", "10"]) == 1
 
 
-def test_bad_input_is_named(tmp_path):
-    for changed, words in (
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
         ({"theorems": ("cliped_sgd",)}, "did you mean 'clipped_sgd'"),
+        ({"theorems": ()}, "theorems is empty"),
+        ({"iterations": ()}, "iterations is empty"),
+        ({"failure_probabilities": ()}, "failure_probabilities is empty"),
+        ({"failure_probabilities": (0.1, 1.0)}, "failure_probabilities has 1.0"),
+        ({"failure_probabilities": (math.nan,)}, "failure_probabilities has nan"),
+        ({"iterations": (10**12,)}, "iterations is 1000000000000; it must be at most"),
+        ({"iterations": (100, 0)}, "iterations is 0"),
         ({"moment": 1.5}, "moment is 1.5"),
+        ({"moment": math.nan}, "moment is nan"),
         ({"replicas": 0}, "replicas is 0"),
+        ({"dimension": 0}, "dimension is 0"),
+        ({"dimension": True}, "dimension is True"),
+        ({"distance": math.nan}, "distance is nan"),
+        ({"smoothness": math.inf}, "smoothness is inf"),
+        ({"noise_scale": -1.0}, "noise_scale is -1.0"),
+        ({"seed": 2**63}, "seed is 9223372036854775808"),
+    ],
+)
+def test_bad_input_is_named(tmp_path, changed, words):
+    with pytest.raises(ValueError, match=words):
+        checks.TheoremCommand(tmp_path, **changed)
+
+
+@pytest.mark.parametrize("theorem", checks.THEOREMS)
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"smoothness": 1e308},
+        {"distance": 1e308},
+        {"distance": 5e-324},
+        {"noise_scale": 1e308, "infinite_noise_scale": 1e308},
+    ],
+)
+def test_numbers_beyond_floating_point_are_named(tmp_path, theorem, changed):
+    given = command(tmp_path, **changed)
+    (name, value), *_ = changed.items()
+    with pytest.raises(ValueError, match=re.escape(f"{name} = {value:g}") + ".*nearer to 1"):
+        checks.make_constants(theorem, 1000, 0.1, given)
+
+
+def test_sizes_are_told_before_anything_is_computed(tmp_path, monkeypatch):
+    monkeypatch.setattr(checks, "start_jax", lambda command: None)
+    monkeypatch.setattr(checks, "simulate", pytest.fail)
+    line = ["--workdir", str(tmp_path), "--iterations", "1000"]
+    with pytest.raises(ValueError, match=r"batches of more than 2,147,483,520 gradients"):
+        checks.main([*line, "--noise-scale", "9223372036854775808"])
+    with pytest.raises(ValueError, match=r"2,147,483,647 coordinates: at least .* GiB"):
+        checks.main([*line, "--dimension", "2147483647"])
+
+
+def test_a_check_of_years_is_refused_and_a_long_one_says_how_long(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(checks.pace, "estimate", lambda run, steps: 3600.0)
+    checks.check("clipped_sgd", 20, 0.1, command(tmp_path), said.append)
+    assert said == ["clipped_sgd: 20 gradients in each of 50 replicas, about 60 min"]
+    monkeypatch.setattr(checks.pace, "estimate", lambda run, steps: 1e10)
+    with pytest.raises(
+        ValueError, match="20 gradients in each of 50 replicas would take 320 years"
     ):
-        with pytest.raises(ValueError, match=words):
-            checks.TheoremCommand(tmp_path, **changed)
-    assert clipjax.theory is theory
+        checks.check("clipped_sgd", 20, 0.1, command(tmp_path))
