@@ -192,7 +192,7 @@ def test_a_builder_that_fails_leaves_nothing(tiny, tmp_path, monkeypatch):
     assert [f.name for f in tmp_path.iterdir()] == [".tiny.lock"]
 
 
-@pytest.mark.parametrize("when", ["generating", "renaming"])
+@pytest.mark.parametrize("when", [pytest.param("generating", marks=pytest.mark.faults), "renaming"])
 def test_killed_while_preparing(tmp_path, when):
     # SIGKILL after 500 of 1437 examples, or when all is written and only the rename is left.
     victim = {

@@ -185,12 +185,13 @@ def test_a_graduated_runs_optimizer_takes_the_steps_of_the_transformation(moment
     )
     x = y = jnp.zeros(3)
     state, other = inner.init(x), whole.init(y)
+    step_inner, step_whole = jax.jit(inner.update), jax.jit(whole.update)
     for step in range(plan.steps):
         group = [next(micro) for _ in range(plan.stage(step).micro_batches)]
-        updates, state = inner.update(sum(group) / len(group), state, x)
+        updates, state = step_inner(sum(group) / len(group), state, x)
         x = optax.apply_updates(x, updates)
         for g in group:
-            updates, other = whole.update(g, other, y)
+            updates, other = step_whole(g, other, y)
             y = optax.apply_updates(y, updates)
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
     assert plan.steps > 10

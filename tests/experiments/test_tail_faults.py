@@ -4,6 +4,7 @@ import signal
 import time
 
 import numpy as np
+import pytest
 
 from tests.experiments import cli
 
@@ -18,6 +19,8 @@ def written(workdir):
     return sorted(path.name for path in workdir.glob("chunks/noise*.chunk"))
 
 
+# Three processes. In one process: test_high_probability_lab, test_a_killed_run_goes_on_...
+@pytest.mark.faults
 def test_killed_and_started_again_is_bit_equal(tmp_path):
     env = cli.environment(tmp_path / "cache")
     whole, cut = tmp_path / "whole", tmp_path / "cut"
