@@ -36,18 +36,24 @@ def test_optimizer_step_counts_the_state(capsys):
     assert re.search(r"optax clip, adam / clipped_sstm: \d+\.\d+", printed)
 
 
-def test_dispatch_measures_every_optimizer(capsys):
+def test_dispatch_measures_every_optimizer(capsys, monkeypatch):
+    listed = dispatch.optimizers()
+    x = jax.ShapeDtypeStruct((10,), np.float32)
+    for tx in listed.values():  # compiling each twice is what the benchmark costs
+        updates, _ = jax.eval_shape(lambda x, tx=tx: tx.update(x, tx.init(x), x), x)
+        assert updates == x
+    measured = {name: listed[name] for name in (dispatch.YARDSTICK, "clipped_sstm")}
+    monkeypatch.setattr(dispatch, "optimizers", lambda: measured)
     dispatch.main(scanned=10, looped=3, rounds=1)
     printed = capsys.readouterr().out
-    for name in dispatch.optimizers():
+    for name in measured:
         assert re.search(rf"{name} +│ +\d+ │ +[\d,]+ │ +[\d.]+ │ +[\d,]+ │", printed), name
 
 
 def test_growing_batches_measures_both_forms(capsys):
-    growing_batches.main(("MLP 784-128-10",), micro_batch=8, parts=(2, 4), repeats=1)
+    growing_batches.main(("MLP 784-128-10",), micro_batch=8, parts=(2,), repeats=1)
     printed = capsys.readouterr().out
-    for count in (2, 4):
-        assert re.search(rf"{count} x 8 +│ +[\d,]+/s +│ +[\d,]+/s +│ +\d+\.\d\d", printed)
+    assert re.search(r"2 x 8 +│ +[\d,]+/s +│ +[\d,]+/s +│ +\d+\.\d\d", printed)
 
 
 def test_train_step_has_the_networks_as_published():

@@ -1,11 +1,14 @@
 """The published experiments: their configs build, and shortened runs show what was recorded."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from clipjax.train import mesh as meshes
 from experiments import high_probability as experiment
 from experiments.high_probability import Config, published
 from experiments.high_probability.__main__ import load
@@ -16,6 +19,13 @@ from experiments.high_probability.synthetic import holder_regression
 ROOT = Path(__file__).parents[2]
 LIBSVM = ROOT.parent / "shared" / "data" / "libsvm"
 FILES = ("heart", "diabetes", "australian", "a9a", "w8a")
+
+
+@pytest.fixture(autouse=True)
+def one_device(monkeypatch):
+    """A few replicas cost the same on one device as each of them alone on one of eight."""
+    mesh = functools.partial(meshes.make_mesh, jax.devices()[:1])
+    monkeypatch.setattr(meshes, "make_mesh", mesh)
 
 
 @pytest.fixture
@@ -89,9 +99,16 @@ def test_sstm_oscillates_on_heart_and_clipped_sstm_does_not(libsvm, tmp_path):
     assert 0.5 < late["clipped_sgd"]["level"] / late["sgd"]["level"] < 2
 
 
-def test_the_toy_expectations_are_those_recorded(tmp_path):
+@pytest.mark.parametrize(
+    "noises",
+    [
+        ("normal", "standardised(weibull(0.2))"),
+        pytest.param(("standardised(burr(1.0, 2.3))",), marks=pytest.mark.faults),
+    ],
+    ids=["normal and weibull", "burr"],
+)
+def test_the_toy_expectations_are_those_recorded(tmp_path, noises):
     config = load(ROOT / "configs" / "tails" / "toy.py")
-    noises = ("normal", "standardised(weibull(0.2))", "standardised(burr(1.0, 2.3))")
     config = dataclasses.replace(config, noises=noises, replicas=64, records=250)
     summary = experiment.run(config, tmp_path)
     assert summary is not None
@@ -101,9 +118,10 @@ def test_the_toy_expectations_are_those_recorded(tmp_path):
     }
     # The plateau is γσ²n / (2(2 - γ)) = 1e-3 * 100 / (2 * 1.999) = 0.02501 for every noise's mean;
     # for normal noise its median is the same. 64 replicas, 10 correlation times each: 1 %.
-    for name in ("sgd", "clipped_sgd"):
-        assert found["normal"][name]["level"] == pytest.approx(0.0249, rel=0.02)
-    for noise in noises[1:]:
+    for row in found.pop("normal", {}).values():
+        assert row["level"] == pytest.approx(0.0249, rel=0.02)
+    assert found
+    for noise in found:
         for name, text in TOY.plateau[noise].items():
             level, maximum, _ = map(float, text.split(";"))
             # Recorded from five seeds, whose own spread is about 10 and 20 %.
