@@ -118,9 +118,9 @@ def test_the_toy_expectations_are_those_recorded(tmp_path, noises):
     }
     # The plateau is γσ²n / (2(2 - γ)) = 1e-3 * 100 / (2 * 1.999) = 0.02501 for every noise's mean;
     # for normal noise its median is the same. 64 replicas, 10 correlation times each: 1 %.
+    assert set(found) == set(noises)
     for row in found.pop("normal", {}).values():
         assert row["level"] == pytest.approx(0.0249, rel=0.02)
-    assert found
     for noise in found:
         for name, text in TOY.plateau[noise].items():
             level, maximum, _ = map(float, text.split(";"))
