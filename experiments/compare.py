@@ -21,7 +21,15 @@ from rich.table import Table
 from clipjax.train.loop import NonFiniteLoss
 from experiments.setup import config as configs
 from experiments.setup import config_files
-from experiments.setup.cli import EXIT_STOPPED, Command, explain, parse, start_jax, stop_on_sigterm
+from experiments.setup.cli import (
+    Command,
+    explain,
+    parse,
+    start_jax,
+    stop_on_signal,
+    stopped,
+    working_in,
+)
 from experiments.setup.runs import finished, run_one
 from experiments.setup.workbench import Workbench
 
@@ -145,10 +153,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         grid = dataclasses.replace(grid, seeds=command.seeds)
     start_jax(command)
     bench = Workbench(command.data_dir)
-    summaries = run_grid(grid, command.workdir, bench, should_stop=stop_on_sigterm())
+    with working_in(command.workdir):
+        summaries = run_grid(grid, command.workdir, bench, should_stop=stop_on_signal())
     if summaries is None:
-        print("stopped and saved; the same line goes on", file=sys.stderr)
-        return EXIT_STOPPED
+        return stopped(command.workdir)
     if jax.process_index() == 0:
         Console().print(table(summaries))
     return 0

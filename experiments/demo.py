@@ -14,7 +14,15 @@ from rich.console import Console
 
 from experiments import high_probability, report
 from experiments.compare import load_grid, run_grid
-from experiments.setup.cli import EXIT_STOPPED, Command, explain, parse, start_jax, stop_on_sigterm
+from experiments.setup.cli import (
+    Command,
+    explain,
+    parse,
+    start_jax,
+    stop_on_signal,
+    stopped,
+    working_in,
+)
 from experiments.setup.workbench import Workbench
 
 CONFIG = Path(__file__).parent.parent / "configs" / "demo.py"
@@ -35,15 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     grid = load_grid(command.config)
     start_jax(command)
     bench = Workbench(command.data_dir)
-    print("1/3  three vision tasks, four methods, three seeds", flush=True)
-    if run_grid(grid, command.workdir, bench, should_stop=stop_on_sigterm()) is None:
-        print("stopped and saved; the same line goes on", file=sys.stderr)
-        return EXIT_STOPPED
-    print("2/3  heavy-tailed noise, 2,000 replicas at once", flush=True)
-    high_probability.run(high_probability.Config(), command.workdir / "high_probability")
-    print("3/3  the report", flush=True)
-    page = report.write_report(command.workdir)
-    report.show(command.workdir, Console())
+    with working_in(command.workdir):
+        print("1/3  three vision tasks, four methods, three seeds", flush=True)
+        if run_grid(grid, command.workdir, bench, should_stop=stop_on_signal()) is None:
+            return stopped(command.workdir)
+        print("2/3  heavy-tailed noise, 2,000 replicas at once", flush=True)
+        high_probability.run(high_probability.Config(), command.workdir / "high_probability")
+        print("3/3  the report", flush=True)
+        page = report.write_report(command.workdir)
+        report.show(command.workdir, Console())
     print(f"\nThe demo took {time.monotonic() - began:.0f} s. Open {page}")
     return 0
 

@@ -6,6 +6,7 @@ they are those of other examples, such as Set5's for a network trained on DIV2K.
 go into the run's folder, where it ended before the program measured all that it does now.
 """
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -23,7 +24,7 @@ from clipjax.train.loop import evaluate, evaluation_point
 from clipjax.train.state import TrainState
 from experiments.setup import build, config_files, samples
 from experiments.setup import config as configs
-from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 from experiments.setup.runs import finished
 from experiments.setup.workbench import Workbench
 
@@ -126,9 +127,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parse(EvaluateCommand, arguments)
     start_jax(command)
     bench = Workbench(command.data_dir)
-    metrics = evaluate_run(
-        command.workdir, bench, command.dataset, command.split, write=command.write
-    )
+    with working_in(command.workdir) if command.write else contextlib.nullcontext():
+        metrics = evaluate_run(
+            command.workdir, bench, command.dataset, command.split, write=command.write
+        )
     if jax.process_index() == 0:
         print(json.dumps(metrics, indent=2))
     return 0

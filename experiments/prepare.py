@@ -71,4 +71,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(explain(main))
+    kept = "nothing half-made is left; the same line begins again, with what is downloaded already"
+    sys.exit(explain(main, kept=kept))

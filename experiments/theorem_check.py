@@ -230,4 +230,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(explain(main))
+    sys.exit(explain(main, kept="nothing is written before the end; the same line begins again"))

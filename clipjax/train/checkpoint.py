@@ -51,12 +51,18 @@ class Checkpoints:
         self._ocp = ocp
         self._position = position
         self._directory = Path(directory).resolve()
-        # Orbax logs each save at INFO and, at WARNING, that metadata of one host is missing.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax logs each save at INFO and, at WARNING, that metadata of one host is missing; at
+        # ERROR it logs, several times, what it raises as well.
+        logging.getLogger("absl").setLevel(logging.CRITICAL)
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, cleanup_tmp_directories=True, step_prefix="step"
+                max_to_keep=keep,
+                cleanup_tmp_directories=True,
+                step_prefix="step",
+                # Where a folder cannot be made it is said at once. Made in the background, other
+                # threads would wait for it for ten minutes.
+                async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
             ),
             item_handlers={
                 "state": ocp.StandardCheckpointHandler(),

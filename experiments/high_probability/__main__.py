@@ -1,7 +1,6 @@
 """Run the experiment from the command line."""
 
 import argparse
-import runpy
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,8 +13,16 @@ from rich.console import Console
 
 from experiments.high_probability.config import Config
 from experiments.high_probability.run import run, tables
-from experiments.setup import config as configs
-from experiments.setup.cli import EXIT_STOPPED, Command, explain, parse, start_jax, stop_on_sigterm
+from experiments.setup import config_files
+from experiments.setup.cli import (
+    Command,
+    explain,
+    parse,
+    start_jax,
+    stop_on_signal,
+    stopped,
+    working_in,
+)
 
 
 @dataclass(frozen=True)
@@ -33,12 +40,9 @@ def load(path: Path) -> Config:
 
     Raises:
         FileNotFoundError: no such file, with the nearest name beside it.
-        ValueError: the file yields something else.
+        ValueError: the file fails or yields something else.
     """
-    if not path.is_file():
-        near = configs.nearest(str(path), [str(p) for p in path.parent.glob("[!_]*.py")])
-        raise FileNotFoundError(f"no config file {path}; {near}")
-    config = runpy.run_path(str(path)).get("config")
+    config = config_files.run_file(path).get("config")
     if not isinstance(config, Config):
         raise ValueError(
             f"{path} yields config = {config!r}; expected an experiments.high_probability.Config"
@@ -61,13 +65,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         {} if early.config is None else {"config": early.config, "experiment": load(early.config)}
     )
     command = parse(HighProbabilityCommand, arguments, **given)
-    summary = run(command.experiment, command.workdir, should_stop=stop_on_sigterm())
-    if summary is None:
-        print("stopped and saved; the same line goes on", file=sys.stderr)
-        return EXIT_STOPPED
-    if jax.process_index() == 0:
-        Console().print(*tables(summary), sep="\n")
-        print(write_report(command.workdir))
+    with working_in(command.workdir):
+        summary = run(command.experiment, command.workdir, should_stop=stop_on_signal())
+        if summary is None:
+            return stopped(command.workdir)
+        if jax.process_index() == 0:
+            Console().print(*tables(summary), sep="\n")
+            print(write_report(command.workdir))
     return 0
 
 

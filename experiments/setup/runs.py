@@ -15,6 +15,7 @@ from clipjax.train.loop import NonFiniteLoss, Outcome, train
 from clipjax.train.state import digest
 from experiments.setup import build, config_files, samples
 from experiments.setup import config as configs
+from experiments.setup.cli import working_in
 from experiments.setup.noise_probe import make_probe
 from experiments.setup.provenance import git_commit, versions
 from experiments.setup.workbench import Workbench
@@ -83,10 +84,19 @@ def run_one(
     Raises:
         ValueError: bad config, or the workdir is another run's; nothing has been written then.
         NonFiniteLoss: the run diverged; summary.json says so.
+        locks.Held: another run is at work in the workdir.
     """
     done = finished(workdir, run)
     if done is not None and done["status"] == "finished":
         return done
+    with working_in(workdir):
+        return _run(run, workdir, bench, name or workdir.name, should_stop)
+
+
+def _run(
+    run: configs.Run, workdir: Path, bench: Workbench, name: str, should_stop: Callable[[], bool]
+) -> dict[str, Any] | None:
+    """Do `run_one` with the workdir's lock held."""
     began = time.monotonic()
     resuming = (workdir / "config.json").exists()
     if resuming:
@@ -102,7 +112,7 @@ def run_one(
     summary = {
         "status": "finished",
         "reason": None,
-        "name": name or workdir.name,
+        "name": name,
         "task": run.task,
         "dataset": run.dataset,
         "num_train": data.num_train,
@@ -123,7 +133,7 @@ def run_one(
                 plan,
                 workdir=workdir,
                 checkpoints=checkpoints,
-                name=name or workdir.name,
+                name=name,
                 should_stop=should_stop,
                 probe=make_probe(run, program, data),
             )
