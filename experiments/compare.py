@@ -20,8 +20,16 @@ from rich.table import Table
 
 from clipjax.train.loop import NonFiniteLoss
 from experiments.setup import config as configs
-from experiments.setup import config_files, locks
-from experiments.setup.cli import Command, explain, parse, start_jax, stop_on_signals
+from experiments.setup import config_files
+from experiments.setup.cli import (
+    Command,
+    explain,
+    parse,
+    start_jax,
+    stop_on_signal,
+    stopped,
+    working_in,
+)
 from experiments.setup.labels import in_terminal, plain
 from experiments.setup.runs import finished, run_one
 from experiments.setup.workbench import Workbench
@@ -146,12 +154,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         grid = dataclasses.replace(grid, seeds=command.seeds)
     start_jax(command)
     bench = Workbench(command.data_dir)
-    stop = stop_on_signals()
-    with locks.hold(command.workdir, write=jax.process_index() == 0):
-        summaries = run_grid(grid, command.workdir, bench, should_stop=stop)
+    with working_in(command.workdir):
+        summaries = run_grid(grid, command.workdir, bench, should_stop=stop_on_signal())
     if summaries is None:
-        print("stopped and saved; the same line goes on", file=sys.stderr)
-        return stop.exit_code
+        return stopped(command.workdir)
     if jax.process_index() == 0:
         Console().print(table(summaries))
     return 0

@@ -14,8 +14,15 @@ from rich.console import Console
 
 from experiments import high_probability, report
 from experiments.compare import load_grid, run_grid
-from experiments.setup import locks
-from experiments.setup.cli import Command, explain, parse, start_jax, stop_on_signals
+from experiments.setup.cli import (
+    Command,
+    explain,
+    parse,
+    start_jax,
+    stop_on_signal,
+    stopped,
+    working_in,
+)
 from experiments.setup.labels import plain
 from experiments.setup.workbench import Workbench
 
@@ -37,19 +44,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     grid = load_grid(command.config)
     start_jax(command)
     bench = Workbench(command.data_dir)
-    print("1/3  three vision tasks, four methods, three seeds", flush=True)
-    stop, tails = stop_on_signals(), command.workdir / "high_probability"
-    with locks.hold(command.workdir):
-        done = run_grid(grid, command.workdir, bench, should_stop=stop)
-        if done is not None:
-            print("2/3  heavy-tailed noise, 2,000 replicas at once", flush=True)
-            done = high_probability.run(high_probability.Config(), tails, should_stop=stop)
-    if done is None:
-        print("stopped and saved; the same line goes on", file=sys.stderr)
-        return stop.exit_code
-    print("3/3  the report", flush=True)
-    page = report.write_report(command.workdir)
-    report.show(command.workdir, Console())
+    with working_in(command.workdir):
+        print("1/3  three vision tasks, four methods, three seeds", flush=True)
+        if run_grid(grid, command.workdir, bench, should_stop=stop_on_signal()) is None:
+            return stopped(command.workdir)
+        print("2/3  heavy-tailed noise, 2,000 replicas at once", flush=True)
+        tails = command.workdir / "high_probability"
+        stop = stop_on_signal()
+        if high_probability.run(high_probability.Config(), tails, should_stop=stop) is None:
+            return stopped(command.workdir)
+        print("3/3  the report", flush=True)
+        page = report.write_report(command.workdir)
+        report.show(command.workdir, Console())
     print(f"\nThe demo took {time.monotonic() - began:.0f} s. Open {plain(page)}")
     return 0
 

@@ -6,6 +6,7 @@ they are those of other examples, such as Set5's for a network trained on DIV2K.
 go into the run's folder, where it ended before the program measured all that it does now.
 """
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -21,9 +22,9 @@ from clipjax.train.checkpoint import Checkpoints, Position
 from clipjax.train.log import scalars, write_json
 from clipjax.train.loop import evaluate, evaluation_point
 from clipjax.train.state import TrainState
-from experiments.setup import build, config_files, locks, samples
+from experiments.setup import build, config_files, samples
 from experiments.setup import config as configs
-from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 from experiments.setup.runs import finished
 from experiments.setup.workbench import Workbench
 
@@ -129,8 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parse(EvaluateCommand, arguments)
     start_jax(command)
     bench = Workbench(command.data_dir)
-    holds = command.write and jax.process_index() == 0
-    with locks.hold(command.workdir, write=holds):
+    with working_in(command.workdir) if command.write else contextlib.nullcontext():
         metrics = evaluate_run(
             command.workdir, bench, command.dataset, command.split, write=command.write
         )

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.progress import track
 
 from clipjax import data
-from experiments.setup.cli import OptionalFolder, explain
+from experiments.setup.cli import REGISTRY, explain
 from experiments.setup.labels import plain
 
 SHOWN = 10
@@ -32,9 +32,9 @@ class PrepareCommand:
     dataset: str
     """A name known to clipjax.data; image_folder/NAME, segmentation_folder/NAME and
     super_resolution_folder/NAME for data of your own."""
-    raw_dir: OptionalFolder = None
+    raw_dir: Path | None = None
     """The folder of the raw files; downloaded where left out and the source is public."""
-    data_dir: OptionalFolder = None
+    data_dir: Path | None = None
     """Prepared datasets; the user's cache by default."""
     skip_damaged: bool = False
     """Leave out examples that cannot be used, name and count them."""
@@ -44,7 +44,8 @@ class PrepareCommand:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare one data set from the command line."""
-    command = tyro.cli(PrepareCommand, args=arguments)
+    with REGISTRY:
+        command = tyro.cli(PrepareCommand, args=arguments)
     with contextlib.ExitStack() as stack:
         # Bound to a copy of stderr: while TFDS prepares, its own bars are silenced.
         stream = stack.enter_context(os.fdopen(os.dup(sys.stderr.fileno()), "w"))
@@ -82,6 +83,5 @@ def _show_list(file: Path, what: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(
-        explain(main, kept="prepared sets stay, one that is half done is removed at the next start")
-    )
+    kept = "nothing half-made is left; the same line begins again, with what is downloaded already"
+    sys.exit(explain(main, kept=kept))

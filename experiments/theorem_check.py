@@ -317,4 +317,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(explain(main, kept="nothing: its rows are written at the end"))
+    sys.exit(explain(main, kept="nothing is written before the end; the same line begins again"))

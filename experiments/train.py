@@ -16,7 +16,7 @@ import tyro
 
 from experiments.setup import config as configs
 from experiments.setup import config_files
-from experiments.setup.cli import Command, explain, parse, start_jax, stop_on_signals
+from experiments.setup.cli import Command, explain, parse, start_jax, stop_on_signal, stopped
 from experiments.setup.labels import plain
 from experiments.setup.runs import run_one
 from experiments.setup.workbench import Workbench
@@ -63,13 +63,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parse_train(sys.argv[1:] if arguments is None else arguments)
     start_jax(command)
     bench = Workbench(command.data_dir)
-    stop = stop_on_signals()
-    summary = run_one(command.run, command.workdir, bench, should_stop=stop)
+    summary = run_one(command.run, command.workdir, bench, should_stop=stop_on_signal())
     if summary is None:
-        print(
-            f"stopped and saved; the same line goes on ({plain(command.workdir)})", file=sys.stderr
-        )
-        return stop.exit_code
+        return stopped(command.workdir)
     if jax.process_index() == 0:
         shown = one_line(summary["metrics"])
         print(f"{summary['steps']} steps in {summary['wall_time']:.1f} s  {shown}")

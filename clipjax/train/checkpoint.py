@@ -64,7 +64,12 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             self._directory,
             options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep, cleanup_tmp_directories=True, step_prefix="step"
+                max_to_keep=keep,
+                cleanup_tmp_directories=True,
+                step_prefix="step",
+                # Where a folder cannot be made it is said at once. Made in the background, other
+                # threads would wait for it for ten minutes.
+                async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
             ),
             item_handlers={
                 "state": ocp.StandardCheckpointHandler(),

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jax._src.clusters import ClusterEnv  # JAX has no public way to ask for a cluster
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from clipjax.typing import Batch, HostBatch
@@ -34,47 +33,70 @@ def initialize(
         heartbeat_timeout_seconds: how long the others wait for a silent host before they give up.
 
     Raises:
-        ValueError: an unknown mode, or only some of the three variables are set.
+        ValueError: an unknown mode; only some of the three variables are set, or to what they
+            cannot be; JAX has started alone in a process of a cluster.
     """
     if distributed not in ("auto", "off"):
         raise ValueError(f"distributed is {distributed!r}; expected 'auto' or 'off'")
     if distributed == "off" or jax.distributed.is_initialized():
         return
-    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-    given = {name: os.environ[name] for name in names if os.environ.get(name)}
-    if 0 < len(given) < len(names):
-        raise ValueError(
-            f"{sorted(given)} set but {sorted(set(names) - set(given))} not; a run over several "
-            "hosts needs all three (or none, where the cluster is found by itself)"
-        )
-    if given:
-        address, count, index = (given[name] for name in names)
-        if not re.fullmatch(r".+:\d+", address):
-            raise ValueError(f"JAX_COORDINATOR_ADDRESS is {address!r}; expected HOST:PORT")
-        if not (count.isdecimal() and index.isdecimal() and int(index) < int(count)):
-            raise ValueError(
-                f"JAX_NUM_PROCESSES is {count!r} and JAX_PROCESS_ID {index!r}; expected whole "
-                "numbers, and an id from 0 to one less than their number"
-            )
-        jax.distributed.initialize(
-            address,
-            int(count),
-            int(index),
-            heartbeat_timeout_seconds=heartbeat_timeout_seconds,
-        )
-        return
+    address, count, index = _named_cluster() or (None, None, None)
     try:
-        jax.distributed.initialize(heartbeat_timeout_seconds=heartbeat_timeout_seconds)
+        jax.distributed.initialize(
+            address, count, index, heartbeat_timeout_seconds=heartbeat_timeout_seconds
+        )
     except ValueError as error:
         # What JAX says where it finds no cluster; any other complaint is the user's to see.
         if "coordinator_address should be defined" not in str(error):
             raise
     except RuntimeError as error:
-        # JAX is in use already, as when a script's main is called twice: no harm where there is
-        # no cluster to join.
-        in_use = "before any JAX" in str(error)
-        if not in_use or any(kind.is_env_present() for kind in ClusterEnv._cluster_types):
+        # JAX looks whether it has started before it looks for a cluster: a second run in a process.
+        if "must be called before" not in str(error):
             raise
+        if cluster := address or _found_cluster():
+            raise ValueError(
+                f"this process belongs to a cluster ({cluster}) but JAX has started alone in it: "
+                "start a new process, or stay alone with distributed 'off' (--distributed off)"
+            ) from error
+
+
+def _named_cluster() -> tuple[str, int, int] | None:
+    """Return address, number of processes and place in them, if the environment sets them.
+
+    Raises:
+        ValueError: only some are set, or one cannot be what it is.
+    """
+    names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    given = {name: os.environ[name] for name in names if os.environ.get(name)}
+    if not given:
+        return None
+    if len(given) < len(names):
+        raise ValueError(
+            f"{sorted(given)} set but {sorted(set(names) - set(given))} not; a run over several "
+            "hosts needs all three (or none, where the cluster is found by itself)"
+        )
+    address, count, index = (given[name] for name in names)
+    port = re.fullmatch(r"\S+:([0-9]{1,5})", address)
+    if not port or not 0 < int(port[1]) < 2**16:
+        raise ValueError(
+            f"JAX_COORDINATOR_ADDRESS is {address!r}; expected HOST:PORT, such as 10.0.0.1:1234"
+        )
+    if not re.fullmatch("[1-9][0-9]{0,6}", count):
+        raise ValueError(f"JAX_NUM_PROCESSES is {count!r}; expected a whole number from 1 on")
+    if not re.fullmatch("[0-9]{1,7}", index) or int(index) >= int(count):
+        raise ValueError(
+            f"JAX_PROCESS_ID is {index!r}; expected a whole number from 0 to {int(count) - 1}, "
+            f"below JAX_NUM_PROCESSES"
+        )
+    return address, int(count), int(index)
+
+
+def _found_cluster() -> str | None:
+    """Return the kind of cluster that JAX would find by itself, None where it finds none."""
+    from jax._src.clusters import ClusterEnv  # there is no public way to ask
+
+    kinds = (kind for kind in ClusterEnv._cluster_types if not kind.opt_in_only_method)
+    return next((kind.__name__ for kind in kinds if kind.is_env_present()), None)
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:

@@ -13,8 +13,16 @@ from rich.console import Console
 
 from experiments.high_probability.config import Config
 from experiments.high_probability.run import run, tables
-from experiments.setup import config_files, locks
-from experiments.setup.cli import Command, explain, parse, start_jax, stop_on_signals
+from experiments.setup import config_files
+from experiments.setup.cli import (
+    Command,
+    explain,
+    parse,
+    start_jax,
+    stop_on_signal,
+    stopped,
+    working_in,
+)
 from experiments.setup.labels import plain
 
 
@@ -33,7 +41,7 @@ def load(path: Path) -> Config:
 
     Raises:
         FileNotFoundError: no such file, with the nearest name beside it.
-        ValueError: the file yields something else.
+        ValueError: the file fails or yields something else.
     """
     config = config_files.run_file(path).get("config")
     if not isinstance(config, Config):
@@ -58,15 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         {} if early.config is None else {"config": early.config, "experiment": load(early.config)}
     )
     command = parse(HighProbabilityCommand, arguments, **given)
-    stop = stop_on_signals()
-    with locks.hold(command.workdir, write=jax.process_index() == 0):
-        summary = run(command.experiment, command.workdir, should_stop=stop)
-    if summary is None:
-        print("stopped and saved; the same line goes on", file=sys.stderr)
-        return stop.exit_code
-    if jax.process_index() == 0:
-        Console().print(*tables(summary), sep="\n")
-        print(plain(write_report(command.workdir)))
+    with working_in(command.workdir):
+        summary = run(command.experiment, command.workdir, should_stop=stop_on_signal())
+        if summary is None:
+            return stopped(command.workdir)
+        if jax.process_index() == 0:
+            Console().print(*tables(summary), sep="\n")
+            print(plain(write_report(command.workdir)))
     return 0
 
 

@@ -1,140 +1,171 @@
-"""What all commands share: flags, JAX's start, stop signals, errors without tracebacks.
+"""What all commands share: flags, JAX's start, stop signals, errors without tracebacks."""
 
-Exit codes: 0 done; 1 an error, said in one line; 2 flags that cannot be read; 75 stopped by SIGTERM
-or SIGHUP; 130 stopped by Ctrl-C. A run that is stopped saves first, and the same line goes on.
-"""
-
+import contextlib
 import dataclasses
-import errno
+import functools
 import os
 import re
-import signal
+import subprocess
 import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import jax
 import tyro
 
-from clipjax.train import hosts
+from clipjax.train import files, hosts
 from clipjax.train import mesh as meshes
 from clipjax.train.loop import NonFiniteLoss
+from experiments.setup import failures, locks, signals
 from experiments.setup.labels import plain
+from experiments.setup.signals import EXIT_STOPPED as EXIT_STOPPED
 
 T = TypeVar("T")
-
-EXIT_STOPPED = 75
-"""EX_TEMPFAIL: stopped by SIGTERM or SIGHUP; the same line goes on."""
-
-EXIT_INTERRUPTED = 130
-"""Stopped by Ctrl-C, by the shells' convention 128 + SIGINT."""
-
-CURES = {
-    errno.ENOSPC: "make room, then start the same line again: what was saved stays",
-    errno.EDQUOT: "make room, then start the same line again: what was saved stays",
-    errno.EFBIG: "the file system takes no files as large: use another folder",
-    errno.EACCES: "use a folder that you may read and write, or change its permissions",
-    errno.EPERM: "use a folder that you may read and write, or change its permissions",
-    errno.EROFS: "use a folder that can be written to",
-    errno.ENAMETOOLONG: "use a shorter name",
-    errno.ENOTDIR: "a part of this path is a file: use another folder",
-    errno.EEXIST: "that is a file, a folder was expected: use another name",
-    errno.EISDIR: "that is a folder, a file was expected: use another name",
-    errno.ELOOP: "links lead in a circle there: use another folder",
-    errno.EMFILE: "raise the limit of open files (ulimit -n)",
-    errno.EIO: "the disk or the network failed; start the same line again",
-}
-"""What to do about an error of the operating system."""
-
-
-class Stopped(BaseException):
-    """SIGTERM or SIGHUP came while nothing was there to be saved. No error, so no Exception."""
-
-
-def folder(text: str) -> Path:
-    """Return the path of a folder that a flag names.
-
-    Raises:
-        ValueError: If it is empty: that would be the current folder, which "." says.
-    """
-    if not text.strip() or "\0" in text:
-        raise ValueError(f"{text!r} names no folder; for the current one say '.'")
-    return Path(text)
-
-
-_FOLDER = tyro.constructors.PrimitiveConstructorSpec(
-    nargs=1,
-    metavar="PATH",
-    instance_from_str=lambda texts: folder(texts[0]),
-    is_instance=lambda value: value is None or isinstance(value, Path),
-    str_from_instance=lambda value: [str(value)],
-)
-Folder = Annotated[Path, _FOLDER]
-"""A flag that names a folder."""
-OptionalFolder = Annotated[Path | None, _FOLDER]
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
     """Where to work. Shared by all scripts."""
 
-    workdir: Folder
+    workdir: Path
     """Where results go."""
-    data_dir: OptionalFolder = None
+    data_dir: Path | None = None
     """Prepared datasets; the user's cache by default."""
     distributed: Literal["auto", "off"] = "auto"
     """'auto' joins the other hosts of a pod or cluster."""
 
 
+REGISTRY = tyro.constructors.ConstructorRegistry()
+"""How flags are read, beyond tyro's own rules."""
+
+
+@REGISTRY.primitive_rule
+def _paths(info: tyro.constructors.PrimitiveTypeInfo):
+    return _flag("PATH", Path, path) if info.type is Path else None
+
+
+@REGISTRY.primitive_rule
+def _integers(info: tyro.constructors.PrimitiveTypeInfo):
+    return _flag("INT", int, integer) if info.type is int else None
+
+
+def _flag(metavar: str, kind: type, read: Callable[[str], Any]):
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda texts: read(texts[0]),
+        is_instance=lambda value: isinstance(value, kind),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+def path(text: str) -> Path:
+    """Return the path that a flag names.
+
+    Raises:
+        ValueError: the text is empty, which `Path` would take for the current folder.
+
+    Examples:
+        >>> path("."), path("runs/smoke")
+        (PosixPath('.'), PosixPath('runs/smoke'))
+    """
+    if not text.strip():
+        raise ValueError(f"{text!r} names no file or folder; for the current folder say '.'")
+    return Path(text)
+
+
+def integer(text: str) -> int:
+    """Return the integer that a flag gives.
+
+    Raises:
+        ValueError: it is none, or has more than 64 bits.
+
+    Examples:
+        >>> integer("-3")
+        -3
+    """
+    if not re.fullmatch(r"[+-]?[0-9](_?[0-9])*", text.strip()):
+        raise ValueError(f"{text!r} is no integer")
+    # Text of thousands of digits is too long for `int`.
+    value = int(text) if len(text) <= 100 else None
+    if value is None or not -(2**63) <= value < 2**63:
+        raise ValueError(f"{text[:40]} does not fit into 64 bits (up to {2**63 - 1})")
+    return value
+
+
 def parse(kind: type[T], arguments: Sequence[str] | None, **defaults: Any) -> T:
     """Return the command line of a script; `defaults` stand in for flags that are not given."""
-    return tyro.cli(
-        kind,
-        default=kind(**({"workdir": tyro.MISSING} | defaults)),
-        args=arguments,
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    with REGISTRY:
+        return tyro.cli(
+            kind,
+            default=kind(**({"workdir": tyro.MISSING} | defaults)),
+            args=arguments,
+            config=(tyro.conf.AvoidSubcommands,),
+        )
 
 
 def start_jax(command: Command) -> None:
     """Join the other hosts, then point JAX to the compile cache; before any other use of JAX.
 
     Raises:
-        ValueError: an environment variable that cannot be read, by name.
+        ValueError: an environment variable that JAX would end with a traceback or abort by.
     """
-    text = os.environ.get("CLIPJAX_HEARTBEAT_SECONDS", "100")
-    if not (text.isdecimal() and 1 <= int(text) <= 86_400):
-        raise ValueError(
-            f"CLIPJAX_HEARTBEAT_SECONDS is {text!r}; expected a whole number of seconds, 1 to 86400"
-        )
     check_xla_flags(os.environ.get("XLA_FLAGS", ""))
-    meshes.initialize(command.distributed, heartbeat_timeout_seconds=int(text))
-    hosts.watch(int(text))
+    meshes.initialize(command.distributed, heartbeat_timeout_seconds=heartbeat())
+    hosts.watch(heartbeat())
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        said = str(error).splitlines()[0]
+        set_to = os.environ.get("JAX_PLATFORMS")
+        raise ValueError(f"JAX finds no device (JAX_PLATFORMS is {set_to!r}): {said}") from error
     enable_compilation_cache()
 
 
-def check_xla_flags(text: str) -> None:
-    """Refuse XLA_FLAGS of a form that XLA cannot read; it checks their names itself.
+def heartbeat() -> int:
+    """Return $CLIPJAX_HEARTBEAT_SECONDS, 100 if it is not set.
 
     Raises:
-        ValueError: a part that is no --xla_NAME=VALUE.
-
-    Examples:
-        >>> check_xla_flags("--xla_cpu_enable_fast_math=true --xla_dump_hlo_as_text")
-        >>> check_xla_flags("xla_cpu_enable_fast_math=true")
-        Traceback (most recent call last):
-            ...
-        ValueError: XLA_FLAGS has 'xla_cpu_enable_fast_math=true'; expected --xla_NAME=VALUE
+        ValueError: it is no positive integer.
     """
-    for flag in text.split():
-        if not re.fullmatch(r"--xla_\w+(=\S*)?", flag):
-            raise ValueError(f"XLA_FLAGS has {flag!r}; expected --xla_NAME=VALUE")
-        if flag.startswith("--xla_force_host_platform_device_count"):
-            count = flag.partition("=")[2]
-            if not (count.isdecimal() and 1 <= int(count) <= 4096):
-                raise ValueError(f"XLA_FLAGS has {flag!r}; expected a number of devices, 1 to 4096")
+    text = os.environ.get("CLIPJAX_HEARTBEAT_SECONDS", "100")
+    if not re.fullmatch("[1-9][0-9]{0,8}", text):
+        raise ValueError(
+            f"CLIPJAX_HEARTBEAT_SECONDS is {text!r}; expected seconds, a whole number from 1 on"
+        )
+    return int(text)
+
+
+_TRY_FLAGS = "from jaxlib import xla_client; xla_client.make_cpu_client()"
+
+
+@functools.cache
+def check_xla_flags(flags: str) -> None:
+    """Refuse XLA_FLAGS that XLA aborts by, without a word from Python: try them in a process.
+
+    Names and values are checked. What a GPU's or TPU's compiler makes of a valid value is not.
+
+    Raises:
+        ValueError: with what XLA says.
+    """
+    if not flags:
+        return
+    tried = subprocess.run(
+        [sys.executable, "-c", _TRY_FLAGS],
+        env=os.environ | {"XLA_FLAGS": flags},
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    if tried.returncode:
+        said = re.findall(r"^[EF]\d{4} [^\]]*\] (.+)$", tried.stderr, re.MULTILINE)
+        raise ValueError(
+            f"XLA_FLAGS is {flags!r}, which XLA refuses: {said[0] if said else 'it aborts'}. "
+            "Mend the variable or unset it"
+        )
 
 
 def enable_compilation_cache() -> None:
@@ -146,116 +177,132 @@ def enable_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
-class StopSignals:
-    """Tells whether a signal asks a run to save and stop; called, it returns that.
+def stop_on_signal() -> Callable[[], bool]:
+    """Return a function that tells whether to save and stop: Ctrl-C, SIGTERM or SIGHUP came.
 
-    SIGTERM, SIGHUP and the first Ctrl-C ask. A second Ctrl-C ends the process at once. With several
-    hosts JAX waits for SIGTERM itself, and tells the other hosts; the other signals become one.
+    With several hosts JAX listens to SIGTERM, which the others become, and tells all of them.
     """
-
-    def __init__(self) -> None:
-        self._came: int | None = None
-        if jax.process_count() == 1:
-            signal.signal(signal.SIGTERM, self._note)
-        signal.signal(signal.SIGHUP, self._note)
-        signal.signal(signal.SIGINT, self._note)
-
-    def _note(self, number: int, _frame: Any) -> None:
-        if number == signal.SIGINT:
-            print("Ctrl-C: saving; once more ends at once", file=sys.stderr)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        self._came = number
-        if jax.process_count() > 1:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def __call__(self) -> bool:
-        """Return whether such a signal came."""
-        return self._came is not None
-
-    @property
-    def exit_code(self) -> int:
-        """Return the exit code of a command that was stopped."""
-        return EXIT_INTERRUPTED if self._came == signal.SIGINT else EXIT_STOPPED
+    listener = signals.current()
+    listener.save_first(several_hosts=jax.process_count() > 1)
+    return listener.interrupted if jax.process_count() == 1 else lambda: False
 
 
-def stop_on_signals() -> StopSignals:
-    """Return a function that tells whether a signal asks to save and stop."""
-    return StopSignals()
+def stopped(workdir: Path) -> int:
+    """Say that a run was stopped and saved; return the exit code."""
+    print(f"stopped and saved; the same line goes on ({plain(workdir)})", file=sys.stderr)
+    return signals.current().exit_code()
 
 
-def _raise_stopped(number: int, _frame: Any) -> None:
-    raise Stopped(signal.Signals(number).name)
+@contextlib.contextmanager
+def working_in(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock while the block runs; errors of the disk name the folder.
+
+    Raises:
+        locks.Held: another run is at work there.
+    """
+    with failures.naming(folder), locks.hold(folder):
+        if jax.process_index() == 0:
+            files.remove_leftovers(folder)  # of a run that was killed while it wrote
+        yield
 
 
-def explain(main: Callable[[], int], *, kept: str = "files written before stay") -> int:
-    """Run a main function; what ends it is said in one line, to all hosts, not as a traceback.
+KEPT = "what was written before is kept; the same line begins again"
+
+
+def explain(main: Callable[[], int], *, kept: str = KEPT) -> int:
+    """Run a main function to the end of its process; failures are told in one line.
 
     Args:
         main: returns the exit code.
-        kept: what is left of a command that was stopped before it could save.
+        kept: what a signal that stops it leaves, in words. A run that saves tells it itself.
 
     Returns:
-        The exit code.
+        What `main` returned, or 1 for an error, 130 for Ctrl-C, 75 for SIGTERM and SIGHUP.
     """
-    before = [
-        (number, signal.signal(number, handler))
-        for number, handler in (
-            (signal.SIGINT, signal.default_int_handler),
-            (signal.SIGTERM, _raise_stopped),
-            (signal.SIGHUP, _raise_stopped),
-        )
-    ]
-    code = 1
-    try:
-        return main()
-    except KeyboardInterrupt:
-        text, code = f"stopped by Ctrl-C; {kept}", EXIT_INTERRUPTED
-    except Stopped as stop:
-        text, code = f"stopped by {stop}; {kept}", EXIT_STOPPED
-    except Exception as error:
-        known = described(error)
-        if known is None or os.environ.get("CLIPJAX_TRACEBACK"):
-            if not hosts.several():
+    with signals.listening() as listener, _threads_held_back() as silence:
+        try:
+            code = main()
+            sys.stdout.flush()
+            return code
+        except KeyboardInterrupt:
+            return _failed(_stopped_by(listener, kept), listener.exit_code(), silence)
+        except Exception as error:  # all are told here, and raised again where they are bugs
+            if listener.interrupted() and not listener.saves:
+                # What a library made of the KeyboardInterrupt that came while it was at work.
+                return _failed(_stopped_by(listener, kept), listener.exit_code(), silence)
+            line = told(error)
+            if line is None or os.environ.get("CLIPJAX_TRACEBACK"):
+                if hosts.several():
+                    traceback.print_exc()
+                    hosts.fail_together(plain(f"{type(error).__name__}: {error}"))
                 raise
-            traceback.print_exc()
-            known = f"{type(error).__name__}: {error}"
-        text = known
-    finally:
-        for number, handler in before:
-            signal.signal(number, handler)
-    hosts.fail_together(plain(text), code)
-    text = "\n".join(plain(line) for line in text.splitlines())
-    print(f"error: {text}" if code == 1 else text, file=sys.stderr)
-    if code == 1:
-        print("(CLIPJAX_TRACEBACK=1 shows where)", file=sys.stderr)
+            line = f"error: {line}\n(CLIPJAX_TRACEBACK=1 shows where)"
+            return _failed(line, 1, silence)
+
+
+def told(error: Exception) -> str | None:
+    """Return what is said of an error in one line; None for a bug, which is shown with its frames.
+
+    Examples:
+        >>> told(ValueError("keep is 1; expected at least 2"))
+        'keep is 1; expected at least 2'
+        >>> told(ZeroDivisionError("division by zero")) is None
+        True
+    """
+    ours = isinstance(error, ValueError | NonFiniteLoss | OSError)
+    return failures.in_one_line(error) or (str(error) if ours else None)
+
+
+def _stopped_by(listener: signals.Listener, kept: str) -> str:
+    name = "Ctrl-C" if listener.exit_code() == signals.EXIT_INTERRUPTED else listener.came[-1].name
+    return f"stopped by {name}; {kept}"
+
+
+def _failed(line: str, code: int, silence: Callable[[], None]) -> int:
+    """Say the last line of a program that did not come to its end; return its exit code."""
+    silence()
+    line = "\n".join(plain(part) for part in line.splitlines())
+    hosts.fail_together(line.removeprefix("error: ").splitlines()[0], code)
+    signals.say(line)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        sys.stdout.flush()
+    except OSError:  # a closed pipe or a full disk; Python would say so again at its end
+        os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
     return code
 
 
-def described(error: BaseException) -> str | None:
-    """Return what a person needs to know of an error; None where only a traceback tells.
+@contextlib.contextmanager
+def _threads_held_back() -> Iterator[Callable[[], None]]:
+    """Hold back what dying threads print until it is known whether the main one tells of it.
 
-    Examples:
-        >>> described(OSError(errno.ENAMETOOLONG, "File name too long", "/x"))
-        '/x: File name too long; use a shorter name'
-        >>> described(ValueError("keep is 1; expected at least 2"))
-        'keep is 1; expected at least 2'
-        >>> described(AssertionError("a fault of ours"))
+    Where saving fails, threads of Orbax and asyncio print hundreds of lines around the one that
+    matters. They are dropped when `silence`, which this yields, is called.
     """
-    text = str(error)
-    if "No space left on device" in text and not isinstance(error, OSError):
-        # Orbax's and ArrayRecord's writers wrap the operating system's error in their own.
-        found = re.search(r"['\"\s](/[^'\"\s\]]+)", text)
-        where = f"{found[1]}: " if found else ""
-        return f"{where}No space left on device; {CURES[errno.ENOSPC]}"
-    if isinstance(error, OSError) and error.errno is not None:
-        names = [str(name) for name in (error.filename, error.filename2) if name is not None]
-        cure = CURES.get(error.errno)
-        return ": ".join([*names[:1], error.strerror or text]) + (f"; {cure}" if cure else "")
-    if isinstance(error, MemoryError) or "Out of memory" in text or "RESOURCE_EXHAUSTED" in text:
-        return (
-            f"out of memory ({text.splitlines()[0] if text else 'no size is known'}); "
-            "use smaller batches, fewer examples at once, or a smaller model"
-        )
-    if isinstance(error, ValueError | OSError | NonFiniteLoss):
-        return text
-    return None
+    if os.environ.get("CLIPJAX_TRACEBACK"):
+        yield lambda: None
+        return
+    held: list[str] = []
+    silent = threading.Event()
+
+    def of_thread(args: Any) -> None:
+        name = args.thread.name if args.thread else "a thread"
+        shown = traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback)
+        held.append(f"Exception in thread {name}:\n{''.join(shown)}")
+
+    def unraisable(args: Any) -> None:
+        shown = traceback.format_exception(args.exc_type, args.exc_value, args.exc_traceback)
+        held.append(f"{args.err_msg or 'Exception ignored in'}: {args.object!r}\n{''.join(shown)}")
+
+    before = threading.excepthook, sys.unraisablehook
+    threading.excepthook, sys.unraisablehook = of_thread, unraisable
+    try:
+        yield silent.set
+    finally:
+        if silent.is_set():
+            held.clear()
+        else:
+            threading.excepthook, sys.unraisablehook = before
+            if held:
+                signals.say("".join(held).rstrip())

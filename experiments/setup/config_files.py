@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import operator
 import re
+import reprlib
 import runpy
 import traceback
 import typing
@@ -44,56 +45,73 @@ def load(path: str | Path, *, small: bool = False) -> Run | Grid:
 
     Raises:
         FileNotFoundError: no such file, with the nearest name beside it.
-        ValueError: the file yields no Run or Grid, or names an unknown field, with the nearest.
+        ValueError: the file fails (see `run_file`) or yields no Run or Grid.
     """
-    path = Path(path)
-    yielded = run_file(path)
-    config = yielded.get("small" if small else "config")
+    config = run_file(path).get("small" if small else "config")
     if small and config is None:
         raise ValueError(f"{path} has no small form: leave --small out")
     if not isinstance(config, Run | Grid):
-        raise ValueError(f"{path} yields config = {config!r}; expected a Run or a Grid")
+        raise ValueError(f"{path} yields config = {reprlib.repr(config)}; expected a Run or a Grid")
     return config
 
 
-class ConfigFileError(ValueError):
-    """A config file has an error of its own: says which, and in which line."""
-
-
-def run_file(path: Path) -> dict[str, Any]:
-    """Return the names that a config file, which is Python, defines.
+def run_file(path: str | Path) -> dict[str, Any]:
+    """Return the names that a Python file defines.
 
     Raises:
         FileNotFoundError: no such file, with the nearest name beside it.
-        ConfigFileError: the file is no Python, or raises an error, of whatever kind.
+        ValueError: what is wrong in the file, with its line; an unknown name or field with the
+            nearest.
     """
+    path = Path(path)
     if not path.is_file():
-        names = [str(p) for p in path.parent.glob("[!_]*.py")]
+        names = [str(p) for p in path.parent.glob("*.py") if p.name != "__init__.py"]
         raise FileNotFoundError(f"no config file {path}; {nearest(str(path), names)}")
     try:
         return runpy.run_path(str(path))
-    except SyntaxError as error:
-        line = f", line {error.lineno}" if error.lineno else ""
-        raise ConfigFileError(f"{path}{line}: {error.msg}") from error
-    except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-        line = f", line {lines[-1]}" if lines else ""
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise ConfigFileError(f"{path}{line}: {_misspelt(error) or f'{kind}{error}'}") from error
+    except OSError as error:
+        if error.filename == str(path):  # it cannot be read
+            raise
+        raise ValueError(_what_failed(path, error)) from error
+    except (Exception, SystemExit) as error:  # it is any program, and may fail in any way
+        raise ValueError(_what_failed(path, error)) from error
 
 
-def _misspelt(error: BaseException) -> str | None:
-    """Return what an error says, with the nearest name, where a name of ours is misspelt."""
-    types = {**_TYPES, "Grid": Grid}
-    field = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    if field and field[1] in types:
-        fields = [f.name for f in dataclasses.fields(types[field[1]])]
-        return f"{field[1]} has no field {field[2]!r}; {nearest(field[2], fields)}"
-    name = re.search(r"(?:cannot import name|has no attribute) '(\w+)'", str(error))
-    if name and "experiments.config" in str(error):
-        return f"{error}; {nearest(name[1], types)}"
-    return None
+def _what_failed(path: Path, error: BaseException) -> str:
+    """Return the file, the line and the error of a config file, without the frames around it."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        shown = (error.text or "").strip()
+        return f"{_place(path, error.lineno)}: {error.msg}{f': {shown}' if shown else ''}"
+    frames = traceback.extract_tb(error.__traceback__)
+    line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(path)), None)
+    said = str(error)
+    if isinstance(error, SystemExit):
+        said = f"sys.exit({error.code!r}): a config file yields a config and does not end"
+    elif isinstance(error, TypeError) and (field := _unknown_field(error)):
+        said = field
+    elif isinstance(error, ImportError | AttributeError) and "experiments.config" in said:
+        missing = re.search(r"(?:cannot import name|has no attribute) '(\w+)'", said)
+        said += f"; {nearest(missing[1], {**_TYPES, 'Grid': Grid})}" if missing else ""
+    elif isinstance(error, SyntaxError):  # of a module that it imports
+        said = f"{_place(error.filename, error.lineno)}: {error.msg}"
+    elif not isinstance(error, ValueError) or not said:
+        # The values of ours name their field and cure; of other errors the kind says something.
+        said = f"{type(error).__name__}{f': {said}' if said else ''}"
+    return f"{_place(path, line)}: {said}"
+
+
+def _place(path: str | Path | None, line: int | None) -> str:
+    return str(path) if line is None else f"{path}, line {line}"
+
+
+def _unknown_field(error: TypeError) -> str | None:
+    """Return a message that names the nearest field, if that is what a TypeError is about."""
+    found = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
+    if not found or found[1] not in _TYPES | {"Grid": Grid}:
+        return None
+    kind = (_TYPES | {"Grid": Grid})[found[1]]
+    fields = [f.name for f in dataclasses.fields(kind)]
+    return f"{found[1]} has no field {found[2]!r}; {nearest(found[2], fields)}"
 
 
 def to_json(config: Any) -> Any:

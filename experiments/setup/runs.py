@@ -12,8 +12,9 @@ from clipjax.train.checkpoint import Checkpoints, Position
 from clipjax.train.log import scalars, write_json
 from clipjax.train.loop import NonFiniteLoss, Outcome, train
 from clipjax.train.state import digest
-from experiments.setup import build, config_files, locks, memory, reading, samples
+from experiments.setup import build, config_files, memory, reading, samples
 from experiments.setup import config as configs
+from experiments.setup.cli import working_in
 from experiments.setup.noise_probe import make_probe
 from experiments.setup.provenance import git_commit, versions
 from experiments.setup.workbench import Workbench
@@ -85,17 +86,18 @@ def run_one(
             nothing has been written then.
         NonFiniteLoss: the run diverged, now or when it was run before; summary.json says so.
     """
-    with locks.hold(workdir, write=jax.process_index() == 0):
-        return _run_one(run, workdir, bench, name, should_stop)
+    with working_in(workdir):
+        return _run_one(run, workdir, bench, name or workdir.name, should_stop)
 
 
 def _run_one(
     run: configs.Run,
     workdir: Path,
     bench: Workbench,
-    name: str | None,
+    name: str,
     should_stop: Callable[[], bool],
 ) -> dict[str, Any] | None:
+    """Do `run_one` with the workdir's lock held."""
     done = finished(workdir, run)
     if done is not None and done["status"] == "finished":
         return done
@@ -118,7 +120,7 @@ def _run_one(
     summary = {
         "status": "finished",
         "reason": None,
-        "name": name or workdir.name,
+        "name": name,
         "task": run.task,
         "dataset": run.dataset,
         "num_train": data.num_train,
@@ -139,7 +141,7 @@ def _run_one(
                 plan,
                 workdir=workdir,
                 checkpoints=checkpoints,
-                name=name or workdir.name,
+                name=name,
                 should_stop=should_stop,
                 probe=make_probe(run, program, data),
             )

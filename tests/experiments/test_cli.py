@@ -1,237 +1,441 @@
-"""What ends a command is said in one line: errors of the system, signals, config files."""
+"""What all commands share: one line for what goes wrong, signals, flags, the environment."""
 
+import contextlib
 import errno
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import jax
 import pytest
 
+from clipjax.train import log
 from clipjax.train import mesh as meshes
-from experiments import train
-from experiments.setup import cli, config_files
-from experiments.setup.cli import explain
-from tests.experiments.cli import ROOT, environment, start
+from experiments import compare, evaluate, landscape, noise, smoothing, theorem_check, train
+from experiments import explicit_graduated as explicit
+from experiments.setup import cli, config_files, failures, locks, signals
+from tests.experiments.cli import ROOT
 
 
-def ended_by(error, capsys):
-    """Return exit code and stderr of a command that ends by an error."""
+@pytest.fixture(autouse=True)
+def hooks(monkeypatch):
+    """`explain` is a program's last act and leaves the hooks for dying threads silent."""
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.delenv("CLIPJAX_TRACEBACK", raising=False)
 
+
+def failing(error):
     def main():
         raise error
 
-    code = explain(main)
-    return code, capsys.readouterr().err
+    return main
+
+
+# --- errors of the operating system ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", sorted(failures.CURES))
+def test_an_error_of_the_system_is_one_line_with_path_and_cure(number, capfd):
+    error = OSError(number, os.strerror(number), "/some/where")
+    assert cli.explain(failing(error)) == 1
+    _, err = capfd.readouterr()
+    assert err.startswith(f"error: /some/where: {os.strerror(number)}. {failures.CURES[number]}\n")
+    assert len(err.splitlines()) == 2  # the second says how to see the traceback
+
+
+FULL = (
+    'RESOURCE_EXHAUSTED: Error writing "params.Dense_0.bias/0" in OCDBT database at local file '
+    '"/w/checkpoints/step_10.orbax-checkpoint-tmp/d/": Failed to write 80572 bytes to file 14: No '
+    "space left on device [os_error_code='28'] [source locations='file_util_posix.cc:123']"
+)
+
+
+def chained(cause, error):
+    with contextlib.suppress(type(error)):
+        raise error from cause
+    return error
 
 
 @pytest.mark.parametrize(
-    ("number", "cure"),
+    ("error", "path"),
     [
-        (errno.ENOSPC, "No space left on device; make room, then start the same line again"),
-        (errno.EACCES, "Permission denied; use a folder that you may read and write"),
-        (errno.EROFS, "Read-only file system; use a folder that can be written to"),
-        (errno.ENAMETOOLONG, "File name too long; use a shorter name"),
-        (errno.ENOTDIR, "Not a directory; a part of this path is a file"),
+        (ValueError(FULL), "/w/checkpoints/step_10.orbax-checkpoint-tmp/d/: "),
+        (RuntimeError(FULL), "/w/checkpoints/step_10.orbax-checkpoint-tmp/d/: "),
+        (RuntimeError("write failed: No space left on device; writing to /w"), ""),
+        (chained(OSError(errno.ENOSPC, "No space left on device", "/w"), Exception("x")), "/w: "),
+        (chained(ValueError(FULL), KeyError("step")), "/w/checkpoints/"),
     ],
 )
-def test_an_error_of_the_system_is_one_line_with_path_and_cure(number, cure, capsys):
-    code, err = ended_by(OSError(number, os.strerror(number), "/runs/x"), capsys)
-    assert code == 1
-    assert err.splitlines()[0].startswith(f"error: /runs/x: {cure}")
-    assert "Traceback" not in err
+def test_a_full_disk_is_told_whatever_the_library_makes_of_it(error, path, capfd):
+    assert cli.explain(failing(error)) == 1
+    _, err = capfd.readouterr()
+    assert err.startswith(f"error: {path}")
+    assert "No space left on device. Make room" in err
+    assert "RESOURCE_EXHAUSTED" not in err
 
 
-def test_a_full_disk_is_told_from_the_text_of_other_packages_errors(capsys):
-    error = ValueError("UNKNOWN: [No space left on device] writing '/runs/x/d/0'")
-    _, err = ended_by(error, capsys)
-    assert err.startswith("error: /runs/x/d/0: No space left on device; make room")
+def test_memory_is_told_with_the_size_asked_for(capfd):
+    said = "Unable to allocate 71.1 PiB for an array with shape (100000000, 100000000)"
+    assert cli.explain(failing(MemoryError(said))) == 1
+    assert f"not enough memory ({said}). Make what" in capfd.readouterr().err
 
 
-def test_no_memory_is_one_line(capsys):
-    _, err = ended_by(
-        RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes."), capsys
-    )
-    assert err.startswith("error: out of memory (RESOURCE_EXHAUSTED: Out of memory allocating 99")
+def test_a_bug_keeps_its_traceback_even_if_a_file_was_looked_for_in_vain():
+    error = chained(FileNotFoundError(errno.ENOENT, "No such file", "/w"), KeyError("a bug"))
+    with pytest.raises(KeyError):
+        cli.explain(failing(error))
 
 
-def test_a_fault_of_ours_keeps_its_traceback(capsys):
-    with pytest.raises(AssertionError, match="ours"):
-        ended_by(AssertionError("ours"), capsys)
+def test_the_traceback_is_shown_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setenv("CLIPJAX_TRACEBACK", "1")
+    with pytest.raises(ValueError, match="bad"):
+        cli.explain(failing(ValueError("bad")))
+
+
+def test_writing_without_a_path_is_told_with_the_folder(tmp_path, capfd):
+    def main():
+        with cli.working_in(tmp_path / "run"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # as file.write does
+
+    assert cli.explain(main) == 1
+    assert capfd.readouterr().err.startswith(f"error: {tmp_path / 'run'}: No space left")
+
+
+@pytest.mark.parametrize("workdir", ["file", "file/under/it", "n" * 300, "/proc/no/such"])
+def test_a_workdir_that_cannot_be_is_refused_with_its_path(workdir, tmp_path, capfd):
+    (tmp_path / "file").write_text("mine")
+    arguments = ["--config", "configs/smoke.py", "--workdir", str(tmp_path / workdir)]
+    assert cli.explain(lambda: train.main(arguments)) == 1
+    _, err = capfd.readouterr()
+    shown = err.removeprefix("error: ").partition(":")[0][:80]  # a long path is shortened
+    assert shown
+    assert str(tmp_path / workdir).startswith(shown)
+    assert len(err.splitlines()) == 2
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+TINY = """
+from experiments.config import MLP, SGD, Duration, Run
+
+config = Run("classification", "digits", MLP(hidden=(4,)), SGD(0.1), Duration(steps=6),
+             batch_size=8, log_every=1, evaluate_every=Duration(steps=6),
+             checkpoint_every=Duration(steps=2), calibration_batches=1, samples=0)
+"""
+
+
+def test_a_disk_that_fills_up_in_training_keeps_what_was_saved(tmp_path, monkeypatch, capfd):
+    """The same line goes on from the last checkpoint once there is room."""
+    (tmp_path / "tiny.py").write_text(TINY)
+    arguments = ["--config", str(tmp_path / "tiny.py"), "--workdir", str(tmp_path / "run")]
+    append = log.MetricsFile.append
+
+    def full(self, row):
+        if row["step"] == 5:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, row)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(log.MetricsFile, "append", full)
+        assert cli.explain(lambda: train.main(arguments)) == 1
+    _, err = capfd.readouterr()
+    assert f"error: {tmp_path / 'run'}: No space left on device. Make room" in err
+    assert not (tmp_path / "run" / locks.NAME).exists()
+    assert cli.explain(lambda: train.main(arguments)) == 0
+    rows = log.read_jsonl(tmp_path / "run" / "metrics.jsonl")
+    assert [row["step"] for row in rows if row["split"] == "train"] == [1, 2, 3, 4, 5, 6]
+    assert '"resumed_from": 4' in (tmp_path / "run" / "summary.json").read_text()
+
+
+def test_what_dying_threads_print_is_dropped_beside_an_error_and_kept_without(capfd):
+    def main(code):
+        thread = threading.Thread(target=failing(RuntimeError("from a thread")))
+        thread.start()
+        thread.join()
+        if code:
+            raise ValueError("the cause")
+        return code
+
+    assert cli.explain(lambda: main(0)) == 0
+    assert "RuntimeError: from a thread" in capfd.readouterr().err
+    assert cli.explain(lambda: main(1)) == 1
+    assert capfd.readouterr().err == "error: the cause\n(CLIPJAX_TRACEBACK=1 shows where)\n"
+
+
+def test_a_reader_that_left_is_no_traceback():
+    """`python -m experiments.report ... | head -1`."""
+    script = "from experiments.setup.cli import explain; import sys; sys.exit(explain(lambda: 0))"
+    script = script.replace("lambda: 0", "lambda: print('x' * 100_000) or 0")
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        process.stdout.close()
+        err = process.stderr.read().decode()
+        assert process.wait() == 1
+    assert err.startswith("error: Broken pipe. Who read the output is gone")
+    assert len(err.splitlines()) == 2
+
+
+# --- signals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "code"),
+    [
+        (signal.SIGINT, "Ctrl-C", 130),
+        (signal.SIGTERM, "SIGTERM", 75),
+        (signal.SIGHUP, "SIGHUP", 75),
+    ],
+)
+def test_a_signal_ends_a_command_with_one_line(number, name, code, capfd):
+    before = [signal.getsignal(s) for s in signals.SIGNALS]
+
+    def main():
+        signal.raise_signal(number)
+        time.sleep(60)
+
+    assert cli.explain(main, kept="all is kept") == code
+    assert capfd.readouterr().err == f"stopped by {name}; all is kept\n"
+    assert [signal.getsignal(s) for s in signals.SIGNALS] == before
 
 
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)]
 )
-def test_a_signal_ends_a_command_in_one_line_that_says_what_is_kept(number, code, capsys):
-    def main():
-        os.kill(os.getpid(), number)
-        time.sleep(5)
-        raise AssertionError("not stopped")
+def test_a_signal_lets_a_run_save_first(number, code, tmp_path, capfd):
+    steps = []
 
-    before = signal.getsignal(number)
-    assert explain(main, kept="nothing was written") == code
-    assert signal.getsignal(number) == before
-    err = capsys.readouterr().err
-    assert err.startswith("stopped by ")
-    assert "nothing was written" in err
-    assert len(err.splitlines()) == 1
+    def main():
+        should_stop = cli.stop_on_signal()
+        while not should_stop():
+            steps.append(len(steps))
+            if len(steps) == 3:
+                signal.raise_signal(number)
+        return cli.stopped(tmp_path)
+
+    assert cli.explain(main) == code
+    assert steps == [0, 1, 2]
+    assert f"stopped and saved; the same line goes on ({tmp_path})" in capfd.readouterr().err
+
+
+def test_what_a_library_makes_of_ctrl_c_is_still_ctrl_c(capfd):
+    def main():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt as error:
+            raise RuntimeError("the callback failed") from error
+
+    assert cli.explain(main) == 130
+    assert capfd.readouterr().err.startswith("stopped by Ctrl-C; ")
+
+
+# The main thread waits in C for a mutex that it holds, as it does for a compiler: no handler of
+# Python's runs there.
+STUCK = """
+import ctypes, threading
+from experiments.setup import signals
+with signals.listening() as listener:
+    SAVE
+    mutex = ctypes.create_string_buffer(64)
+    lock = ctypes.CDLL(None).pthread_mutex_lock
+    lock(mutex)
+    threading.Timer(0.3, lambda: print("ready", flush=True)).start()
+    lock(mutex)
+"""
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)]
-)
-def test_a_run_is_asked_to_save_and_stop(number, code):
-    def main():
-        stop = cli.stop_on_signals()
-        assert not stop()
-        os.kill(os.getpid(), number)
-        assert stop()
-        return stop.exit_code
-
-    assert explain(main) == code
-
-
-def test_a_second_ctrl_c_ends_at_once(capsys):
-    def main():
-        stop = cli.stop_on_signals()
-        os.kill(os.getpid(), signal.SIGINT)
-        assert stop()
-        os.kill(os.getpid(), signal.SIGINT)
-        raise AssertionError("not stopped")
-
-    assert explain(main) == 130
-    assert "once more ends at once" in capsys.readouterr().err
-
-
-def test_ctrl_c_while_python_imports_is_one_line(tmp_path):
-    process = start("train", "--workdir", tmp_path / "run", env=environment(tmp_path))
-    time.sleep(0.5)  # JAX alone takes longer
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert len(err.splitlines()) == 1
-    assert not (tmp_path / "run").exists()
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
+    ("save", "answer"),
     [
-        ("config = (\n", "line 1: '(' was never closed"),
-        ("\nimport no_such_module\n", "line 2: ModuleNotFoundError: No module named"),
-        ("x = 1\nconfig = 1 / 0\n", "line 2: ZeroDivisionError: division by zero"),
-        (
-            "from experiments.config import SGD\nconfig = SGD(2, 3, 4, 5, 6, 7)\n",
-            "line 2: TypeError",
-        ),
-        ("config = '\0'\n", "null bytes"),
-        ("def f():\n    return f()\nconfig = f()\n", "line 2: RecursionError"),
-        ("raise SystemExit(3)\n", "line 1: SystemExit: 3"),
+        ("listener.save_first(several_hosts=False)", "stopping after this step, to be saved"),
+        ("", "ending as soon as this is computed"),
     ],
 )
-@pytest.mark.parametrize("load", [config_files.load, None], ids=["run", "high_probability"])
-def test_an_error_of_a_config_file_is_named_with_its_line(tmp_path, text, said, load):
-    from experiments.high_probability.__main__ import load as load_high_probability
+def test_ctrl_c_is_answered_while_compiling_and_the_second_ends_at_once(save, answer):
+    with subprocess.Popen(
+        [sys.executable, "-c", STUCK.replace("SAVE", save)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGINT)  # at once after the first: `timeout -s INT` does so
+        assert answer in process.stderr.readline()
+        time.sleep(signals.APART)
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == "ended at once; what was saved before is kept\n"
+    assert process.returncode == 130
 
-    path = tmp_path / "mine.py"
-    path.write_text(text)
-    with pytest.raises(config_files.ConfigFileError) as found:
-        (load or load_high_probability)(path)
-    message = str(found.value)
-    assert message.startswith(str(path))
-    assert said in message
-    assert len(message.splitlines()) == 1
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_while_importing_is_one_line(number, code):
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "experiments.theorem_check", "--workdir", "w"],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        # The list of imports tells when our handler is in place, and that much is still to come.
+        for module in ("experiments.setup.signals", "numpy"):
+            while module not in process.stderr.readline():
+                assert process.poll() is None
+        process.send_signal(number)
+        lines = process.stderr.read().splitlines()
+    assert process.returncode == code
+    said = [line for line in lines if not line.startswith("import time:")]
+    assert said == [f"stopped by {signal.Signals(number).name} at the start; nothing had begun"]
+
+
+# --- flags ----------------------------------------------------------------------------------------
+
+COMMANDS = [
+    compare.CompareCommand,
+    evaluate.EvaluateCommand,
+    explicit.ExplicitGraduatedCommand,
+    landscape.LandscapeCommand,
+    noise.NoiseCommand,
+    smoothing.SmoothingCommand,
+    theorem_check.TheoremCommand,
+]
 
 
 @pytest.mark.parametrize("flag", ["--workdir", "--data-dir"])
-@pytest.mark.parametrize("module", ["train", "evaluate", "compare", "noise", "report"])
-def test_an_empty_folder_name_is_refused(module, flag, tmp_path, monkeypatch, capsys):
-    if (module, flag) == ("report", "--data-dir"):
-        pytest.skip("the report reads no data")
-    monkeypatch.chdir(tmp_path)
-    arguments = [flag, ""] if flag == "--workdir" else ["--workdir", "w", flag, ""]
-    if module in ("train", "compare"):
-        arguments += ["--config", str(ROOT / "configs" / "smoke.py")]
-        arguments[-1] = arguments[-1] if module == "train" else str(ROOT / "configs" / "demo.py")
-    command = __import__(f"experiments.{module}", fromlist=["main"])
-    main = (
-        command.main
-        if module != "report"
-        else __import__("experiments.report.write", fromlist=["main"]).main
-    )
-    with pytest.raises(SystemExit) as stopped:
-        main(arguments)
-    assert stopped.value.code == 2
-    said = capsys.readouterr()
-    assert "names no folder" in said.err + said.out
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_empty_path_is_refused_by_its_flag(command, flag, capsys):
+    arguments = ["--workdir", "w", flag, ""]
+    with pytest.raises(SystemExit) as ended:
+        cli.parse(command, arguments)
+    assert ended.value.code == 2
+    assert flag in capsys.readouterr().err
+
+
+def test_the_current_folder_can_be_asked_for():
+    command = cli.parse(cli.Command, ["--workdir", ".", "--data-dir", "None"])
+    assert str(command.workdir) == "."
+    assert command.data_dir is None
+
+
+@pytest.mark.parametrize("text", [str(2**63), str(-(2**63) - 1), "9" * 5000, "1.5", "x", ""])
+@pytest.mark.parametrize("flag", ["--seed", "--iterations"])
+def test_integers_beyond_64_bits_are_refused_by_their_flag(flag, text, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.parse(theorem_check.TheoremCommand, ["--workdir", "w", flag, text])
+    assert ended.value.code == 2
+    assert flag in capsys.readouterr().err
+
+
+def test_integers_of_64_bits_are_taken():
+    arguments = ["--workdir", "w", "--seed", str(2**63 - 1), "--iterations", "10", "1_000"]
+    command = cli.parse(theorem_check.TheoremCommand, arguments)
+    assert (command.seed, command.iterations) == (2**63 - 1, (10, 1000))
+
+
+# --- the environment ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flags", ["--xla_no_such_flag=1", "--xla_dump_hlo_as_text=perhaps", "x"])
+def test_bad_xla_flags_are_refused_before_xla_aborts(flags):
+    with pytest.raises(ValueError, match=r"which XLA refuses: (Unknown|Couldn't|Could not)"):
+        cli.check_xla_flags(flags)
+
+
+@pytest.mark.parametrize("text", ["x", "0", "-1", "1.5", "1e3", " "])
+def test_a_bad_heartbeat_is_refused(text, monkeypatch):
+    monkeypatch.setenv("CLIPJAX_HEARTBEAT_SECONDS", text)
+    with pytest.raises(ValueError, match=r"CLIPJAX_HEARTBEAT_SECONDS is .*; expected seconds"):
+        cli.heartbeat()
 
 
 @pytest.mark.parametrize(
-    ("variables", "said"),
+    ("address", "count", "index", "name"),
     [
-        ({"JAX_COORDINATOR_ADDRESS": "nowhere"}, "JAX_COORDINATOR_ADDRESS is 'nowhere'"),
-        ({"JAX_NUM_PROCESSES": "two"}, "JAX_NUM_PROCESSES is 'two'"),
-        ({"JAX_PROCESS_ID": "2"}, "an id from 0 to one less"),
-        ({"CLIPJAX_HEARTBEAT_SECONDS": "soon"}, "CLIPJAX_HEARTBEAT_SECONDS is 'soon'"),
-        ({"XLA_FLAGS": "xla_dump_to=/x"}, "XLA_FLAGS has 'xla_dump_to=/x'"),
-        (
-            {"XLA_FLAGS": "--xla_force_host_platform_device_count=many"},
-            "expected a number of devices",
-        ),
+        ("no_port", "2", "0", "JAX_COORDINATOR_ADDRESS"),
+        ("host:", "2", "0", "JAX_COORDINATOR_ADDRESS"),
+        ("host:99999", "2", "0", "JAX_COORDINATOR_ADDRESS"),
+        (":1234", "2", "0", "JAX_COORDINATOR_ADDRESS"),
+        ("host:1234", "two", "0", "JAX_NUM_PROCESSES"),
+        ("host:1234", "0", "0", "JAX_NUM_PROCESSES"),
+        ("host:1234", "2", "-1", "JAX_PROCESS_ID"),
+        ("host:1234", "2", "2", "JAX_PROCESS_ID"),
+        ("host:1234", "2", "1.0", "JAX_PROCESS_ID"),
     ],
 )
-def test_environment_variables_that_cannot_be_read_are_named(variables, said, monkeypatch):
-    if any(name.startswith("JAX") for name in variables):
-        good = {"JAX_COORDINATOR_ADDRESS": "localhost:1", "JAX_NUM_PROCESSES": "2"}
-        variables = good | {"JAX_PROCESS_ID": "0"} | variables
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: False)
-    with pytest.raises(ValueError, match=said):
-        cli.start_jax(cli.Command(ROOT))
+def test_a_cluster_that_cannot_be_is_refused_by_the_variable(
+    address, count, index, name, monkeypatch
+):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", address)
+    monkeypatch.setenv("JAX_NUM_PROCESSES", count)
+    monkeypatch.setenv("JAX_PROCESS_ID", index)
+    with pytest.raises(ValueError, match=f"{name} is '.*'; expected"):
+        meshes.initialize("auto")
 
 
-def test_the_hosts_are_looked_for_again_without_harm_once_jax_is_in_use():
-    jax.block_until_ready(jax.numpy.zeros(1))
-    meshes.initialize("auto")
+def test_a_second_run_in_a_process_finds_jax_started(monkeypatch):
+    jax.devices()
     meshes.initialize("auto")
     assert jax.process_count() == 1
+    # In a cluster it would train alone where several were meant.
+    for name, value in (("JOB_ID", "1"), ("STEP_NODELIST", "a"), ("NTASKS", "2"), ("PROCID", "0")):
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("SLURM_LOCALID", "0")
+    with pytest.raises(ValueError, match=r"belongs to a cluster .* but JAX has started alone"):
+        meshes.initialize("auto")
 
 
-def test_a_workdir_that_is_a_file_is_named(tmp_path, capsys):
-    (tmp_path / "file").touch()
-    arguments = ["--config", str(ROOT / "configs/smoke.py"), "--distributed", "off"]
-    for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
-        code = explain(lambda workdir=workdir: train.main([*arguments, "--workdir", str(workdir)]))
-        err = capsys.readouterr().err
-        assert code == 1
-        assert f"error: {tmp_path / 'file'}" in err
-        assert "Traceback" not in err
+# --- config files ---------------------------------------------------------------------------------
+
+BAD_CONFIGS = {
+    "syntax": ("x = 1\nconfig = Run(\n", r", line 2: '\(' was never closed: config = Run\("),
+    "name": ("\nconfig = Runn()\n", ", line 2: NameError: name 'Runn' is not defined"),
+    "import": ("import no_such_module\n", ", line 1: ModuleNotFoundError: No module named"),
+    "from": (
+        "from experiments.config import SDG\n",
+        ", line 1: cannot import name 'SDG'.*did you mean 'SGD'",
+    ),
+    "exception": ("def f():\n    1 / 0\n\nf()\n", ", line 2: ZeroDivisionError: division by zero"),
+    "silent": ("raise AssertionError\n", ", line 1: AssertionError$"),
+    "value": ("\nconfig = int('x')\n", ", line 2: invalid literal for int"),
+    "missing argument": (
+        "from experiments.config import SGD\nSGD()\n",
+        r", line 2: TypeError: SGD.__init__\(\) missing 1 required positional argument",
+    ),
+    "unknown field": (
+        "from experiments.config import SGD\nSGD(learning_rat=1)\n",
+        ", line 2: SGD has no field 'learning_rat'.*did you mean 'learning_rate'",
+    ),
+    "no bytes": ("config = 1\0\n", "null bytes"),
+    "not UTF-8": (b"config = '\xff\xfe'\n", "utf-8"),
+    "recursion": ("def f():\n    f()\nf()\n", ", line 2: RecursionError: maximum recursion depth"),
+    "exit": ("import sys\nsys.exit(0)\n", r", line 2: sys.exit\(0\): a config file yields"),
+    "file": ("open('/no/such')\n", ", line 1: FileNotFoundError: .*/no/such"),
+    "nothing": ("x = 1\n", "yields config = None; expected a Run or a Grid"),
+}
 
 
-@pytest.mark.faults
-def test_a_full_disk_is_said_and_the_same_line_goes_on(tmp_path):
-    """A run in 1 MiB of memory disk; with room again it ends as one that always had room."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    size = ["-t", "tmpfs", "-o", "size=1m", "none", str(disk)]
-    if subprocess.run(["mount", *size], capture_output=True, check=False).returncode:
-        pytest.skip("mounting a small disk needs root")
-    line = [sys.executable, "-m", "experiments.train", "--config", "configs/smoke.py"]
-    line += ["--duration.steps", "30", "--checkpoint-every.epochs", "None"]
-    line += ["--checkpoint-every.steps", "5", "--workdir", str(disk / "run")]
-    env = environment(tmp_path)
-    try:
-        (disk / "ballast").write_bytes(bytes(900_000))
-        full = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-        assert full.returncode == 1, full.stderr
-        assert "No space left on device; make room" in full.stderr
-        assert "Traceback" not in full.stderr
-        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
-        ended = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
-        assert ended.returncode == 0, ended.stderr
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+@pytest.mark.parametrize("case", BAD_CONFIGS)
+def test_the_error_of_a_config_file_is_told_with_file_and_line(case, tmp_path, capfd):
+    text, message = BAD_CONFIGS[case]
+    path = tmp_path / "bad.py"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ValueError, match=f"^{path}.*{message}"):
+        config_files.load(path)
+    arguments = ["--config", str(path), "--workdir", str(tmp_path / "run")]
+    assert cli.explain(lambda: train.main(arguments)) == 1
+    assert "Traceback" not in capfd.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_line_of_a_config_file_is_told_where_a_module_fails_that_it_imports(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "half.py").write_text("x = (\n")
+    (tmp_path / "bad.py").write_text("\nimport half\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"bad.py, line 2: .*half.py, line 1: '\(' was never"):
+        config_files.load(tmp_path / "bad.py")

@@ -1,103 +1,173 @@
-"""Two processes on one folder: the second is told who works there; a dead one's lock is taken."""
+"""One run at a time in a folder, whoever the other one is and however it ended."""
 
+import errno
+import fcntl
 import json
 import os
-import socket
+import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
+import jax
 import pytest
 
-from experiments.setup import locks
+from experiments.setup import locks, signals
+from tests.experiments.cli import ROOT
+
+
+def leave(folder: Path, *, age: float = 0.0, **changes) -> Path:
+    """Write the lock of a holder that does not hold the kernel's lock (any more)."""
+    folder.mkdir(exist_ok=True)
+    path = folder / locks.NAME
+    path.write_text(json.dumps(locks._holder() | changes))
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+def take(folder: Path) -> None:
+    with locks.hold(folder):
+        assert json.loads((folder / locks.NAME).read_text())["pid"] == os.getpid()
+    assert not (folder / locks.NAME).exists()
+
+
+def test_the_second_is_refused_and_told_who_holds_it(tmp_path):
+    with locks.hold(tmp_path):
+        since = json.loads((tmp_path / locks.NAME).read_text())["since"]
+        with pytest.raises(locks.Held) as refused, locks.hold(tmp_path):
+            pass
+    message = str(refused.value)
+    for part in (tmp_path, f"process {os.getpid()}", os.uname().nodename, since, "--workdir"):
+        assert str(part) in message
+    take(tmp_path)
+
+
+def test_it_is_let_go_when_the_run_fails(tmp_path):
+    with pytest.raises(KeyError), locks.hold(tmp_path):
+        raise KeyError
+    take(tmp_path)
+
+
+def test_folders_that_were_made_for_it_alone_are_removed(tmp_path):
+    with locks.hold(tmp_path / "a" / "b"):
+        pass
+    assert list(tmp_path.iterdir()) == []
+    with locks.hold(tmp_path / "a" / "b"):
+        (tmp_path / "a" / "mine").touch()
+    assert [p.name for p in tmp_path.rglob("*")] == ["a", "mine"]
+
+
+def test_a_grid_and_its_runs_are_held_side_by_side(tmp_path):
+    with locks.hold(tmp_path), locks.hold(tmp_path / "task" / "sgd" / "seed0"):
+        pass
+
+
+def test_left_behind_on_this_machine_it_is_taken_over_at_once(tmp_path):
+    leave(tmp_path)
+    take(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"host": "a"}', '{"host":1,"pid":"x","token":2}'])
+def test_a_lock_file_without_a_holder_is_nobodys(tmp_path, text):
+    (tmp_path / locks.NAME).write_text(text)
+    take(tmp_path)
+
+
+def test_from_another_machine_it_is_respected_while_there_are_signs_of_life(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "SETTLE", 0.0)
+    leave(tmp_path, host="other", boot="another", pid=7, age=locks.SILENCE - 10)
+    with pytest.raises(locks.Held, match=r"process 7 on other since .* sign of life is 140 s old"):
+        take(tmp_path)
+    leave(tmp_path, host="other", boot="another", pid=7, age=locks.SILENCE + 1)
+    take(tmp_path)
+
+
+def test_of_two_machines_that_take_it_over_one_gives_way(tmp_path, monkeypatch):
+    path = leave(tmp_path, host="gone", boot="another", age=1000)
+    third = locks._holder() | {"host": "third", "boot": "x", "pid": 3}
+    monkeypatch.setattr(locks.time, "sleep", lambda _: path.write_text(json.dumps(third)))
+    with pytest.raises(locks.Held, match="process 3 on third"):
+        take(tmp_path)
+
+
+def test_signs_of_life_are_given(tmp_path, monkeypatch):
+    monkeypatch.setattr(locks, "BEAT", 0.01)
+    with locks.hold(tmp_path):
+        path = tmp_path / locks.NAME
+        os.utime(path, (0, 0))
+        deadline = time.monotonic() + 10
+        while path.stat().st_mtime == 0:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+
+def test_a_holder_that_was_halted_too_long_ends_when_it_wakes(tmp_path, monkeypatch):
+    ended, said = threading.Event(), []
+
+    def end_at_once(text, code):
+        said.append((text, code))
+        ended.set()
+
+    monkeypatch.setattr(locks, "BEAT", 0.01)
+    monkeypatch.setattr(signals, "end_at_once", end_at_once)
+    with locks.hold(tmp_path):
+        leave(tmp_path, host="other", boot="another", pid=7)
+        assert ended.wait(10)
+    assert said[0][1] == 1
+    assert "was taken over by process 7 on other" in said[0][0]
+
+
+def test_a_file_system_without_flock_is_judged_by_the_process(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.EOPNOTSUPP, "not supported")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with (
+        locks.hold(tmp_path),
+        pytest.raises(locks.Held, match=f"process {os.getpid()}"),
+        locks.hold(tmp_path),
+    ):
+        pass
+    leave(tmp_path, process_started="1")  # the number was another process's then
+    take(tmp_path)
+    leave(tmp_path, pid=2**22 + 1)  # above the largest process number
+    take(tmp_path)
+
+
+def test_of_several_hosts_the_first_holds_it_for_all(tmp_path, monkeypatch):
+    with locks.hold(tmp_path), monkeypatch.context() as patch:
+        patch.setattr(jax, "process_index", lambda: 1)
+        with locks.hold(tmp_path):
+            pass
+
+
+def test_a_link_is_not_written_through(tmp_path):
+    (tmp_path / "target").write_text("mine")
+    (tmp_path / locks.NAME).symlink_to(tmp_path / "target")
+    with pytest.raises(OSError, match="symbolic links"):
+        take(tmp_path)
+    assert (tmp_path / "target").read_text() == "mine"
+
 
 HOLDER = """
-import pathlib, sys, time
+import sys, time
+from pathlib import Path
 from experiments.setup import locks
-with locks.hold(pathlib.Path(sys.argv[1])):
+with locks.hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """
 
 
-@pytest.fixture
-def holder(tmp_path):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.communicate()
-
-
-def test_the_second_process_is_told_who_holds_the_folder(tmp_path, holder):
-    with (
-        pytest.raises(
-            locks.Held, match=f"{tmp_path} is in use by process {holder.pid} on host .* since"
-        ),
-        locks.hold(tmp_path),
-    ):
-        pass
-    assert (tmp_path / ".lock").exists()
-
-
-def test_the_lock_of_a_killed_process_is_taken_over(tmp_path, holder):
-    holder.kill()
-    holder.wait()
-    with locks.hold(tmp_path):
-        assert json.loads((tmp_path / ".lock").read_text())["process"] == os.getpid()
-    assert not (tmp_path / ".lock").exists()
-
-
-@pytest.mark.parametrize(("age", "free"), [(1.0, False), (locks.SILENCE + 1, True)])
-def test_a_lock_of_another_host_counts_until_it_is_silent(tmp_path, age, free):
-    # Another host's kernel holds its lock: here there is only the file that it wrote.
-    about = {"host": "elsewhere", "process": 7, "since": "2026-01-01 00:00:00"}
-    (tmp_path / ".lock").write_text(json.dumps(about))
-    then = time.time() - age
-    os.utime(tmp_path / ".lock", (then, then))
-    if free:
-        with locks.hold(tmp_path):
-            found = json.loads((tmp_path / ".lock").read_text())
-        assert found["host"] == socket.gethostname()
-    else:
-        with pytest.raises(locks.Held, match="process 7 on host elsewhere"), locks.hold(tmp_path):
-            pass
-        assert json.loads((tmp_path / ".lock").read_text()) == about
-
-
-def test_a_holder_gives_signs_of_life(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks, "RENEWED", 0.01)
-    with locks.hold(tmp_path):
-        os.utime(tmp_path / ".lock", (0, 0))
-        deadline = time.monotonic() + 10
-        while (tmp_path / ".lock").stat().st_mtime == 0 and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert time.time() - (tmp_path / ".lock").stat().st_mtime < 60
-
-
-def test_a_folder_in_which_nothing_was_written_is_removed_again(tmp_path):
-    with locks.hold(tmp_path / "a" / "b"):
-        assert (tmp_path / "a" / "b" / ".lock").exists()
-    assert list(tmp_path.iterdir()) == []
-    with locks.hold(tmp_path / "a" / "b"):
-        (tmp_path / "a" / "b" / "kept").touch()
-    assert [path.name for path in (tmp_path / "a" / "b").iterdir()] == ["kept"]
-
-
-def test_what_a_killed_holder_left_half_written_is_removed(tmp_path):
-    (tmp_path / ".summary.json.0123456789abcdef.tmp").touch()
-    (tmp_path / "summary.json").touch()
-    with locks.hold(tmp_path):
-        pass
-    assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
-
-
-def test_a_lock_that_is_a_link_is_not_followed(tmp_path):
-    (tmp_path / "other").write_text("precious")
-    (tmp_path / ".lock").symlink_to(tmp_path / "other")
-    with pytest.raises(OSError, match="symbolic links"), locks.hold(tmp_path):
-        pass
-    assert (tmp_path / "other").read_text() == "precious"
+def test_a_killed_holder_is_followed_at_once(tmp_path):
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(locks.Held, match=f"process {process.pid} on "):
+            take(tmp_path)
+        process.send_signal(signal.SIGKILL)
+    assert (tmp_path / locks.NAME).exists()
+    take(tmp_path)

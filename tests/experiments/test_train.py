@@ -172,7 +172,7 @@ def test_bad_input_is_named_and_nothing_is_written(tmp_path, monkeypatch, capsys
     """In this process, without what JAX and the signals keep for good."""
     monkeypatch.chdir(cli.ROOT)
     monkeypatch.setattr(train, "start_jax", lambda _: None)
-    monkeypatch.setattr(train, "stop_on_signals", lambda: lambda: False)
+    monkeypatch.setattr(train, "stop_on_signal", lambda: lambda: False)
     workdir = tmp_path / "run"
     arguments = [str(word) for word in (*SMOKE, *flags, "--workdir", workdir)]
     try:
