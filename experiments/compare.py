@@ -18,7 +18,6 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
-from clipjax.train.loop import NonFiniteLoss
 from experiments.setup import config as configs
 from experiments.setup import config_files
 from experiments.setup.cli import (
@@ -31,7 +30,8 @@ from experiments.setup.cli import (
     working_in,
 )
 from experiments.setup.labels import in_terminal, plain
-from experiments.setup.runs import finished, run_one
+from experiments.setup.reading import diverged
+from experiments.setup.runs import finished, run_one, what_now
 from experiments.setup.workbench import Workbench
 
 PRIMARY = {"classification": "top1", "segmentation": "mean_iou", "super_resolution": "psnr"}
@@ -82,12 +82,7 @@ def run_grid(
     for number, (folder, run) in enumerate(runs.items(), 1):
         summary = finished(workdir / folder, run)
         if summary is None:
-            try:
-                summary = run_one(
-                    run, workdir / folder, bench, name=folder, should_stop=should_stop
-                )
-            except NonFiniteLoss:
-                summary = finished(workdir / folder, run)
+            summary = run_one(run, workdir / folder, bench, name=folder, should_stop=should_stop)
             if summary is None:
                 return None
             left = (time.monotonic() - began) / number * (len(runs) - number)
@@ -98,28 +93,31 @@ def run_grid(
 
 def _line(folder: str, summary: dict[str, Any]) -> str:
     name = PRIMARY[summary["task"]]
-    value = summary["metrics"].get(name)
-    score = "diverged" if value is None else f"{name} {value:.4f}"
+    score = "diverged" if diverged(summary) else f"{name} {_written(summary, name)}"
     return f"{plain(folder):45s} {score:16s} {summary['wall_time']:5.1f} s"
 
 
+def _written(summary: dict[str, Any], name: str) -> str:
+    """Return a metric of a run that finished; a dash where it is not finite or was not measured."""
+    value = summary["metrics"].get(name)
+    return "–" if value is None else f"{value:.4f}"
+
+
 def table(summaries: Sequence[dict[str, Any]]) -> Table:
-    """Return a terminal table, best first within each task."""
+    """Return a terminal table, best first within each task, runs that diverged last."""
     shown = Table(box=None)
     shown.add_column("run", no_wrap=True)
     for name in ("metric", "value", "loss", "seconds"):
         shown.add_column(name, justify="right")
 
     def order(summary):
-        value = summary["metrics"].get(PRIMARY[summary["task"]], float("-inf"))
-        return summary["task"], -value
+        value = None if diverged(summary) else summary["metrics"].get(PRIMARY[summary["task"]])
+        return summary["task"], float("inf") if value is None else -value
 
     for summary in sorted(summaries, key=order):
         name = PRIMARY[summary["task"]]
-        metrics = summary["metrics"]
-        values = [
-            f"{metrics[k]:.4f}" if k in metrics else summary["status"] for k in (name, "loss")
-        ]
+        lost = diverged(summary)
+        values = ["diverged" if lost else _written(summary, k) for k in (name, "loss")]
         shown.add_row(in_terminal(summary["name"]), name, *values, f"{summary['wall_time']:.1f}")
     return shown
 
@@ -160,6 +158,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stopped(command.workdir)
     if jax.process_index() == 0:
         Console().print(table(summaries))
+        for folder, summary in zip(expand(grid), summaries, strict=True):
+            if diverged(summary):
+                print(what_now(summary, command.workdir / folder), file=sys.stderr)
     return 0
 
 

@@ -19,7 +19,7 @@ import jax
 
 from clipjax.train import mesh as meshes
 from clipjax.train.checkpoint import Checkpoints, Position
-from clipjax.train.log import scalars, write_json
+from clipjax.train.log import finite_or_null, scalars, write_json
 from clipjax.train.loop import evaluate, evaluation_point
 from clipjax.train.state import TrainState
 from experiments.setup import build, config_files, samples
@@ -69,8 +69,10 @@ def evaluate_run(
     split: str | None = None,
     *,
     write: bool = False,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Return the evaluation metrics of a workdir's newest checkpoint.
+
+    Those that are not finite are None.
 
     Args:
         workdir: the run's.
@@ -99,7 +101,7 @@ def evaluate_run(
     program = bench.program(run)
     data = build.make_data(run, bench.sources(run), bench.mesh)
     point = evaluation_point(program, state, data, run.calibration_batches)
-    metrics = scalars(evaluate(program, *point, data))
+    metrics = finite_or_null(scalars(evaluate(program, *point, data)))
     if summary is not None:
         samples.write(program, point, data, run.samples, workdir / "figures" / "samples.npz")
         names = list(bench.sources(run)[0].class_names)

@@ -14,11 +14,13 @@ from typing import Annotated
 import jax
 import tyro
 
+from clipjax.train.loop import NonFiniteLoss
 from experiments.setup import config as configs
 from experiments.setup import config_files
 from experiments.setup.cli import Command, explain, parse, start_jax, stop_on_signal, stopped
 from experiments.setup.labels import plain
-from experiments.setup.runs import run_one
+from experiments.setup.reading import diverged
+from experiments.setup.runs import run_one, what_now
 from experiments.setup.workbench import Workbench
 
 
@@ -47,15 +49,18 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
     return parse(TrainCommand, arguments, config=path, run=run)
 
 
-def one_line(metrics: Mapping[str, float]) -> str:
-    """Return metrics as a line; those of single classes, which may be many, are left out.
+def one_line(metrics: Mapping[str, float | None]) -> str:
+    """Return metrics as a line.
+
+    Those of single classes, which may be many, are left out, and those that are not finite.
 
     Examples:
         >>> one_line({"mean_iou": 0.5, "iou_3": 0.25, "share_3": 0.1, "top5": 1.0})
         'mean_iou 0.5  top5 1'
     """
     single = re.compile(r"(iou|share)_\d+")
-    return "  ".join(f"{k} {v:.4g}" for k, v in metrics.items() if not single.fullmatch(k))
+    shown = {k: v for k, v in metrics.items() if v is not None and not single.fullmatch(k)}
+    return "  ".join(f"{k} {v:.4g}" for k, v in shown.items())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -66,6 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     summary = run_one(command.run, command.workdir, bench, should_stop=stop_on_signal())
     if summary is None:
         return stopped(command.workdir)
+    if diverged(summary):
+        raise NonFiniteLoss(what_now(summary, command.workdir))
     if jax.process_index() == 0:
         shown = one_line(summary["metrics"])
         print(f"{summary['steps']} steps in {summary['wall_time']:.1f} s  {shown}")

@@ -2,17 +2,18 @@
 
 One checkpoint holds all that a run is: parameters, optimizer state, model state and step, with
 the seed and global batch that turn the step into a position in the data. Orbax writes into a
-temporary folder and renames it, so a killed save leaves no checkpoint. Sizes and digests of its
-files follow in a manifest; what does not agree with it is damaged, and the one before is used. A
-checkpoint without a manifest, of a run that was killed before it was written, is judged by whether
-it can be read and by the digest of its state. Files that cannot be read for lack of permission,
-memory or network are no damage: that ends the run, and everything stays where it is.
+temporary folder and renames it, so a killed save leaves no checkpoint.
+
+A checkpoint damaged afterwards is moved away, and the one before is used. What is damage is decided
+by a manifest of sizes and digests: it is written into the temporary folder, so a checkpoint never
+appears without it, and compared before Orbax reads. Checkpoints made before there were manifests
+are judged by the digest of the state alone. Whatever else keeps a checkpoint from being read
+(permission, network, memory) ends the run, and nothing is moved.
 """
 
-import errno
+import itertools
 import logging
 import shutil
-import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +22,17 @@ from typing import Any
 import jax
 from jax.sharding import Sharding
 
-from clipjax.train import manifest
 from clipjax.train import mesh as meshes
+from clipjax.train.manifest import ABSENT, find_damage, has_manifest, read_through, write_manifest
 from clipjax.train.state import TrainState, digest
 
 
 class CheckpointMismatch(ValueError):
     """The checkpoints belong to another run."""
+
+
+class CheckpointUnreadable(OSError):
+    """A checkpoint is there but cannot be read, for a reason that is no damage."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,7 @@ class Checkpoints:
         self._ocp = ocp
         self._position = position
         self._directory = Path(directory).resolve()
-        self._unsealed: int | None = None
-        """The step that is being saved, which has no manifest yet."""
+        self._saving: int | None = None
         # Orbax logs each save, and that metadata of one host is missing. Its threads log their
         # errors too, pages of them, which are raised besides where a save is waited for.
         for name in ("absl", "asyncio"):
@@ -67,9 +71,12 @@ class Checkpoints:
                 max_to_keep=keep,
                 cleanup_tmp_directories=True,
                 step_prefix="step",
-                # Where a folder cannot be made it is said at once. Made in the background, other
-                # threads would wait for it for ten minutes.
-                async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+                async_options=ocp.AsyncOptions(
+                    post_finalization_callback=self._write_manifest,
+                    # Where a folder cannot be made it is said at once. Made in the background,
+                    # other threads would wait for it for ten minutes.
+                    create_directories_asynchronously=False,
+                ),
             ),
             item_handlers={
                 "state": ocp.StandardCheckpointHandler(),
@@ -81,10 +88,7 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_):
-        try:
-            self.wait()
-        finally:
-            self._manager.close()
+        self._manager.close()
 
     def save(self, state: TrainState) -> None:
         """Save in the background; returns as soon as the buffers may be overwritten.
@@ -94,12 +98,13 @@ class Checkpoints:
         step = int(state.step)
         if step in self._manager.all_steps():
             return
-        self.wait()  # for the one before, so that at most one is without a manifest
         run = {
             "data_seed": self._position.data_seed,
             "batch_size": self._position.batch_size,
             "digest": _digest(state),
         }
+        self._manager.wait_until_finished()
+        self._saving = step
         self._manager.save(
             step,
             args=self._ocp.args.Composite(
@@ -107,14 +112,19 @@ class Checkpoints:
                 run=self._ocp.args.JsonSave(run),
             ),
         )
-        self._unsealed = step
+
+    def _write_manifest(self) -> None:
+        """Write the manifest of the step being saved; Orbax calls this before it renames.
+
+        It runs in Orbax's thread on the first host, after all hosts have written.
+        """
+        pattern = f"step_{self._saving}.orbax-checkpoint-tmp*"
+        (folder,) = self._directory.glob(pattern)
+        write_manifest(folder, ("run", "state"))
 
     def wait(self) -> None:
         """Return when everything saved is on disk."""
-        step, self._unsealed = self._unsealed, None  # a save that failed never gets a manifest
         self._manager.wait_until_finished()
-        if step is not None and jax.process_index() == 0:
-            manifest.write(self._folder(step))
 
     def restore(self, abstract: TrainState, sharding: Sharding) -> TrainState | None:
         """Return the newest undamaged state, or None where there is none.
@@ -129,50 +139,77 @@ class Checkpoints:
         Raises:
             CheckpointMismatch: the checkpoints are of other data (seed or global batch) or of
                 another model or optimizer.
+            CheckpointUnreadable: the newest cannot be read (permission, network, hardware, or
+                another version of Orbax); nothing has been moved.
         """
         target = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             abstract._asdict(),
         )
         for step in sorted(self._manager.all_steps(), reverse=True):
-            reason = self._damage(step)
+            reason, has_manifest = self._judge(step)
+            state = None
             if reason is None:
-                state, reason = self._restore_or_reason(step, target)
-                if state is not None:
-                    return state
-            self._set_aside(step, reason)
+                state, reason = self._read(step, target, has_manifest)
+            if meshes.any_host(reason is not None):
+                self._set_aside(step, reason or "another host found it so")
+            else:
+                return state
         return None
+
+    def _judge(self, step: int) -> tuple[str | None, bool]:
+        """Return the damage that the first host finds, and whether there is a manifest.
+
+        Without one, files are only tried: those that cannot be read end the run.
+        """
+        folder = self._folder(step)
+        reason, error, known = None, None, False
+        if jax.process_index() == 0:
+            try:
+                known = has_manifest(folder)
+                if known:
+                    reason = find_damage(folder)
+                else:
+                    read_through(folder)
+            except OSError as found:
+                error = found
+        damaged, failed, known = meshes.told_by_first(
+            [reason is not None, error is not None, known]
+        )
+        if failed:
+            said = f"{error.strerror}: {error.filename}" if error else "the first host says why"
+            raise self._unreadable(step, said) from error
+        return (reason or "the first host says why") if damaged else None, known
+
+    def _read(
+        self, step: int, target: dict[str, Any], has_manifest: bool
+    ) -> tuple[TrainState | None, str | None]:
+        """Return the state of a step, or None and what its damage is."""
+        try:
+            state = self._restore_step(step, target)
+        except (CheckpointMismatch, MemoryError):
+            raise
+        # Orbax raises a bare Exception for an array that it cannot read, and many kinds besides.
+        except Exception as error:
+            said = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+            # With a manifest its bytes are those written, so it is not they.
+            if has_manifest or is_environment(error):
+                raise self._unreadable(step, said) from error
+            return None, said
+        return (
+            state,
+            None if state is not None else "its digest differs from the one stored with it",
+        )
+
+    def _unreadable(self, step: int, said: str) -> CheckpointUnreadable:
+        return CheckpointUnreadable(
+            f"the checkpoint of step {step} in {self._directory} cannot be read ({said}). That is "
+            "no damage of the checkpoint, so nothing was moved or changed: mend the cause (rights, "
+            "disk, network, versions), then the same line goes on"
+        )
 
     def _folder(self, step: int) -> Path:
         return self._directory / f"step_{step}"
-
-    def _damage(self, step: int) -> str | None:
-        """Return what the manifest finds wrong; the first host looks, for all."""
-        found = None
-        if jax.process_index() == 0 and (self._folder(step) / manifest.NAME).exists():
-            found = manifest.damage(self._folder(step))
-        damaged = meshes.told_by_first([found is not None])[0]
-        return (found or "the first host says why") if damaged else None
-
-    def _restore_or_reason(
-        self, step: int, target: dict[str, Any]
-    ) -> tuple[TrainState | None, str]:
-        """Return the state of a step; or None, and in what way it is damaged.
-
-        Raises:
-            CheckpointMismatch: it is another run's.
-            Exception: it cannot be read for another reason than damage.
-        """
-        try:
-            state = self._restore_step(step, target)
-        except CheckpointMismatch:
-            raise
-        except Exception as error:  # Orbax raises a bare Exception for files that are missing
-            sound = (self._folder(step) / manifest.NAME).exists()  # and its files agreed
-            if sound or is_environment(error):
-                raise
-            return None, f"{type(error).__name__}: {str(error).splitlines()[0]}"
-        return state, "its digest differs from the one stored with it"
 
     def _restore_step(self, step: int, target: dict[str, Any]) -> TrainState | None:
         """Return the state of a step, None if its bytes are not those saved."""
@@ -222,11 +259,11 @@ class Checkpoints:
         if jax.process_index() == 0:
             aside = self._directory.parent / "damaged_checkpoints"
             aside.mkdir(exist_ok=True)
-            if self._folder(step).exists():
-                place = aside / f"step_{step}"
-                if place.exists():
-                    place = aside / f"step_{step}_{time.time_ns()}"
-                shutil.move(self._folder(step), place)
+            names = (f"step_{step}" + (f".{n}" if n else "") for n in itertools.count())
+            shutil.move(
+                self._folder(step), next(aside / n for n in names if not (aside / n).exists())
+            )
+        meshes.any_host(False)  # the others look only after it has been moved
         self._manager.reload()
 
 
@@ -234,15 +271,13 @@ def is_environment(error: BaseException) -> bool:
     """Return whether an error is about permission, memory or network, not about what a file holds.
 
     Examples:
-        >>> is_environment(PermissionError(errno.EACCES, "Permission denied"))
+        >>> import errno
+        >>> is_environment(OSError(errno.EIO, "Input/output error"))
         True
         >>> is_environment(FileNotFoundError(errno.ENOENT, "No such file"))
         False
     """
-    if isinstance(error, MemoryError):
-        return True
-    absent = (None, errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
-    if isinstance(error, OSError) and error.errno not in absent:
+    if isinstance(error, OSError) and error.errno not in (None, *ABSENT):
         return True
     # Tensorstore's errors carry the name of a status instead of a number.
     words = ("PERMISSION_DENIED", "Permission denied", "RESOURCE_EXHAUSTED", "UNAVAILABLE")

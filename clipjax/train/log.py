@@ -105,7 +105,7 @@ class MetricsFile:
             kept = [row for row in rows if row["step"] <= step]
             self.splits = {row["split"] for row in kept if row["step"] == step and "split" in row}
             with replacing(path) as file:
-                file.write("".join(json.dumps(row) + "\n" for row in kept).encode())
+                file.write("".join(map(_line, kept)).encode())
             self._file = path.open("a", encoding="utf-8")
 
     def __enter__(self):
@@ -116,10 +116,14 @@ class MetricsFile:
             self._file.close()
 
     def append(self, row: Mapping[str, Any]) -> None:
-        """Add a row."""
+        """Add a row; numbers that are not finite become null."""
         if self._file:
-            self._file.write(json.dumps(finite_or_null(row), allow_nan=False) + "\n")
+            self._file.write(_line(row))
             self._file.flush()
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(finite_or_null(row), allow_nan=False) + "\n"
 
 
 class ProgressLine:

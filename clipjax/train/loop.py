@@ -3,13 +3,17 @@
     restore the newest checkpoint, or initialise
     for each step:   wait for its batch -> step -> fetch the metrics of the step before
                      every log_every steps: a row in metrics.jsonl
+                     before any of the following: check that the parameters are finite
                      every evaluate_every steps: a row, at the method's evaluation point
                      every probe.every steps: a row of what the probe measures, if there is one
-                     every checkpoint_every steps: save what is finite (after the rows of that step)
+                     every checkpoint_every steps: save (after the rows of that step)
     evaluate, save, return
 
 Metrics are fetched one step late, so the host prepares a step while devices do the one before.
 A stop signal is honoured between two steps: save, then return with `stopped` set.
+
+A run diverges where the training loss, the parameters, the evaluation point or the evaluation loss
+is not finite. Such a state is never saved, measured or returned, so the newest checkpoint is good.
 
 A step takes one micro-batch of `data.batch_size` examples or several, and their number may grow
 from stage to stage. What is due when is counted in examples, so runs with growing batches are
@@ -40,14 +44,6 @@ from clipjax.typing import Batch, Data, HostBatch, Params
 
 class NonFiniteLoss(FloatingPointError):
     """Training met a loss, or parameters, that are NaN or infinite."""
-
-
-def _advice(saved: int) -> str:
-    last = f"The last checkpoint, of step {saved}, is good" if saved else "No checkpoint was saved"
-    return (
-        f"{last}. To try a lower rate: the same line with "
-        "--optimizer.learning-rate and another --workdir"
-    )
 
 
 class Stage(NamedTuple):
@@ -209,7 +205,7 @@ def train(
         The final state and its evaluation.
 
     Raises:
-        NonFiniteLoss: naming the step, the loss, the gradient norm and the last checkpoint.
+        NonFiniteLoss: naming the step, what is not finite and the last checkpoint.
     """
     began = time.monotonic()
     meshes.check_divisible(data.batch_size, program.mesh)
@@ -227,7 +223,7 @@ def train(
         examples = plan.consumed(now) * data.batch_size
         if evaluates:
             point = evaluation_point(program, state, data, plan.calibration_batches)
-            evaluated = now, evaluate(program, *point, data)
+            evaluated = now, _evaluate_finite(program, *point, data, now, saved)
             rows.append(_evaluation_row(evaluated, examples))
         if probe is not None and probes:
             row = probe.row(state, now, examples)
@@ -259,13 +255,12 @@ def train(
             recorder.add(now, metrics, waited, rows, progress, saved)
             last = now == plan.steps
             stopped = meshes.stop_agreed(should_stop(), now) and not last
+            measures = any(due(now)) and not stopped
             saves = plan.due(plan.checkpoint_every, now) or last or stopped
-            if saves:
-                # Before anything is measured or saved of a state that is lost.
+            if measures or saves:
                 recorder.flush(rows, progress, saved)
                 _check_finite(program, state, now, saved)
-            if any(due(now)) and not stopped:
-                recorder.flush(rows, progress, saved)
+            if measures:
                 measure(now, *due(now))
             if saves:
                 checkpoints.save(state)
@@ -279,7 +274,7 @@ def train(
         recorder.flush(rows, progress, saved)
         if not stopped and evaluated[0] != now:  # restored at the last step: nothing left to train
             point = evaluation_point(program, state, data, plan.calibration_batches)
-            evaluated = now, evaluate(program, *point, data)
+            evaluated = now, _evaluate_finite(program, *point, data, now, saved)
     checkpoints.wait()
     return Outcome(
         state,
@@ -296,12 +291,29 @@ def train(
 
 
 def _check_finite(program: Program, state: TrainState, now: int, saved: int) -> None:
-    """Raise NonFiniteLoss where a finite loss was followed by an update that is not."""
+    """Raise NonFiniteLoss where a state holds what is not finite; the same on all hosts.
+
+    The loss of a step does not show it: it is of the parameters before the step.
+    """
     if not bool(program.is_finite(state)):
-        raise NonFiniteLoss(
-            f"parameters are NaN or infinite after step {now}, though its loss was finite. "
-            f"{_advice(saved)}"
+        raise _diverged(
+            f"parameters are NaN or infinite after step {now}, though its loss was finite", saved
         )
+
+
+def _evaluate_finite(
+    program: Program, params: Params, model_state: dict[str, Any], data: Data, now: int, saved: int
+) -> dict[str, float]:
+    """Return `evaluate`, or raise NonFiniteLoss: finite parameters may be too large for it."""
+    metrics = evaluate(program, params, model_state, data)
+    if not np.isfinite(metrics["loss"]):
+        raise _diverged(f"the evaluation loss is {metrics['loss']} after step {now}", saved)
+    return metrics
+
+
+def _diverged(what: str, saved: int) -> NonFiniteLoss:
+    last = f"The last checkpoint, of step {saved}, is good" if saved else "No checkpoint was saved"
+    return NonFiniteLoss(f"{what}. {last}")
 
 
 def _placed(
@@ -359,9 +371,10 @@ class _Recorder:
             rates = ", ".join(
                 f"{k} {v:.4g}" for k, v in values.items() if k not in ("loss", "gradient_norm")
             )
-            raise NonFiniteLoss(
+            raise _diverged(
                 f"the loss is {values['loss']} at step {now} (gradient norm "
-                f"{values['gradient_norm']:.4g}; {rates}). {_advice(saved)}"
+                f"{values['gradient_norm']:.4g}; {rates})",
+                saved,
             )
         if not self._plan.due(self._plan.log_every, now) and now != self._plan.steps:
             return

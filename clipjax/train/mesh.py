@@ -181,6 +181,15 @@ def told_by_first(flags: Sequence[bool]) -> list[bool]:
     return multihost_utils.broadcast_one_to_all(np.array(flags, np.int32)).astype(bool).tolist()
 
 
+def any_host(flag: bool) -> bool:
+    """Return on all hosts whether the flag is set on one of them; all wait for each other."""
+    if jax.process_count() == 1:
+        return flag
+    from jax.experimental import multihost_utils
+
+    return bool(np.any(multihost_utils.process_allgather(np.array(flag, np.int32))))
+
+
 def describe() -> str:
     """Return the devices in words, such as '2 x cpu' or '8 x TPU v5e on 2 hosts'."""
     kinds, counts = np.unique([d.device_kind for d in jax.devices()], return_counts=True)

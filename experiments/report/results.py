@@ -114,8 +114,8 @@ class RunResult:
 
     @property
     def diverged(self) -> bool:
-        """Return whether training ended in a loss that was not finite."""
-        return self.summary["status"] == "diverged"
+        """Return whether training ended in a loss or in parameters that were not finite."""
+        return reading.diverged(self.summary)
 
     def curve(self, split: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
         """Return examples seen and values of a metric, both (points,)."""

@@ -11,6 +11,7 @@ from experiments.report import curves, graduated, graduated_curves, results, sam
 from experiments.report.page import Bullets, Cell, Part, Picture, Section, Table, Text
 from experiments.report.results import Grid, Group
 from experiments.report.style import look
+from experiments.setup.reading import NOT_FINITE
 from experiments.setup.samples import SIDE
 
 Tails: TypeAlias = tuple[Mapping[str, Any], Mapping[str, np.ndarray]]
@@ -262,7 +263,7 @@ def provenance(grid: Grid, heavy: Tails | None) -> Section:
     lines += sorted({f"versions: {_versions(summary)}" for summary in summaries})
     lines += [
         f"diverged: {group.title}, {look(method, groups).label}, seed {run.seed}: "
-        f"{run.summary.get('reason')}"
+        f"{run.summary.get('reason') or NOT_FINITE}"
         for groups in grid.values()
         for method, group in groups.items()
         for run in group.runs

@@ -15,9 +15,10 @@ own Struct in place of the dataclasses that Tyro, `dataclasses.replace` and the 
 import dataclasses
 import functools
 import json
+import math
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
 
@@ -100,6 +101,19 @@ class Summary(DivergedSummary):
     steps: int
     examples: int
     num_params: int
+
+
+NOT_FINITE = "the evaluation loss is not finite"
+"""Why a run diverged whose summary does not say."""
+
+
+def diverged(summary: Mapping[str, Any]) -> bool:
+    """Return whether a run diverged, by its summary.json.
+
+    Earlier versions called a run finished whose last evaluation gave no finite loss.
+    """
+    loss = summary["metrics"].get("loss", 0.0)
+    return summary["status"] == "diverged" or loss is None or not math.isfinite(float(loss))
 
 
 class Row(TypedDict):

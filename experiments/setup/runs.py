@@ -9,12 +9,13 @@ import jax
 
 from clipjax.train import mesh as meshes
 from clipjax.train.checkpoint import Checkpoints, Position
-from clipjax.train.log import scalars, write_json
+from clipjax.train.log import finite_or_null, scalars, write_json
 from clipjax.train.loop import NonFiniteLoss, Outcome, train
 from clipjax.train.state import digest
 from experiments.setup import build, config_files, memory, reading, samples
 from experiments.setup import config as configs
 from experiments.setup.cli import working_in
+from experiments.setup.labels import plain
 from experiments.setup.noise_probe import make_probe
 from experiments.setup.provenance import git_commit, versions
 from experiments.setup.workbench import Workbench
@@ -76,15 +77,16 @@ def run_one(
 ) -> dict[str, Any] | None:
     """Train a run in its workdir, from its newest checkpoint on if it has one.
 
-    A run that is finished already is left as it is.
+    A run that has ended already, with this very config, is left as it is: one that finished, and
+    one that diverged, since it would diverge again.
 
     Returns:
-        What summary.json holds; None if `should_stop` ended it (it is saved and can go on).
+        What summary.json holds, be its `status` finished or diverged; None if `should_stop` ended
+        the run (it is saved and can go on).
 
     Raises:
         ValueError: bad config, the workdir is another run's, or another process works on it;
             nothing has been written then.
-        NonFiniteLoss: the run diverged, now or when it was run before; summary.json says so.
     """
     with working_in(workdir):
         return _run_one(run, workdir, bench, name or workdir.name, should_stop)
@@ -99,10 +101,8 @@ def _run_one(
 ) -> dict[str, Any] | None:
     """Do `run_one` with the workdir's lock held."""
     done = finished(workdir, run)
-    if done is not None and done["status"] == "finished":
+    if done is not None:
         return done
-    if done is not None:  # the same numbers would lead to the same end
-        raise NonFiniteLoss(f"this run diverged before, and would again: {done['reason']}")
     began = time.monotonic()
     resuming = (workdir / "config.json").exists()
     if resuming:
@@ -147,8 +147,9 @@ def _run_one(
             )
     except NonFiniteLoss as error:
         summary |= {"status": "diverged", "reason": str(error), "metrics": {}}
-        _write(workdir, summary | {"wall_time": time.monotonic() - began})
-        raise
+        summary["wall_time"] = round(time.monotonic() - began, 3)
+        _write(workdir, summary)
+        return summary
     if outcome.stopped:
         return None
     summary |= _results(outcome, plan.consumed(plan.steps) * data.batch_size)
@@ -166,11 +167,24 @@ def _run_one(
     return summary
 
 
+def what_now(summary: dict[str, Any], workdir: Path) -> str:
+    """Return why a run diverged and what can be done about it, with the flags to do it."""
+    lower = f"{summary['config']['optimizer']['learning_rate'] / 3:.3g}"
+    reason = summary.get("reason") or reading.NOT_FINITE
+    here = plain(workdir)
+    return (
+        f"{plain(summary['name'])} diverged: {reason}. The same config diverges again, so this "
+        f"workdir is left as it is. A lower rate needs a workdir of its own, as with --workdir "
+        f"{here}_lower --optimizer.learning-rate {lower}; in a grid change the config file, delete "
+        f"{here}, and the same line does what is missing"
+    )
+
+
 def _results(outcome: Outcome, examples: int) -> dict[str, Any]:
     return {
         "steps": int(outcome.state.step),
         "examples": examples,
-        "metrics": scalars(outcome.metrics),
+        "metrics": finite_or_null(scalars(outcome.metrics)),
         "resumed_from": outcome.start,
         "images_per_second": round(outcome.images_per_second, 1),
         "input_wait": round(outcome.input_wait, 4),

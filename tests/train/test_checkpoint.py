@@ -1,9 +1,11 @@
 """Checkpoints: round trip, damage, mismatch, another topology."""
 
 import errno
+import gc
 import json
 import os
 import warnings
+from pathlib import Path
 
 import chex
 import jax
@@ -11,9 +13,14 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from clipjax.train import manifest
+from clipjax.train import checkpoint, manifest
 from clipjax.train import mesh as meshes
-from clipjax.train.checkpoint import CheckpointMismatch, Checkpoints, Position
+from clipjax.train.checkpoint import (
+    CheckpointMismatch,
+    Checkpoints,
+    CheckpointUnreadable,
+    Position,
+)
 from clipjax.train.state import TrainState, digest
 
 POSITION = Position(data_seed=3, batch_size=64)
@@ -112,36 +119,45 @@ def forge_digest(folder):
 
 
 def largest(folder):
-    return max(files(folder / "state"), key=lambda path: path.stat().st_size)
+    """Return the file that holds the parameters; Orbax fails with a bare Exception without it."""
+    return max(files(folder / "state" / "ocdbt.process_0" / "d"), key=lambda p: p.stat().st_size)
 
 
-def delete_the_largest(folder):
+def remove_largest(folder):
     largest(folder).unlink()
 
 
-def cut_the_largest(folder):
-    os.truncate(largest(folder), 0)
+def cut_largest(folder):
+    os.truncate(largest(folder), largest(folder).stat().st_size // 2)
 
 
 def garble_the_manifest(folder):
-    (folder / "manifest.json").write_text("[]")
+    (folder / manifest.NAME).write_text("[]")
 
 
-DAMAGES = [truncate, flip_a_bit, delete_state, garble_json, forge_digest, delete_the_largest]
-DAMAGES += [cut_the_largest, garble_the_manifest]
+def age(folder):
+    """Make a checkpoint what it was before there were manifests."""
+    (folder / manifest.NAME).unlink()
+
+
+DAMAGES = (
+    *(truncate, flip_a_bit, delete_state, garble_json, forge_digest),
+    *(remove_largest, cut_largest, garble_the_manifest),
+)
 
 
 # Of many failing reads Orbax raises the first; the others die unheard inside asyncio.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("sealed", [True, False], ids=["manifest", "no_manifest"])
+@pytest.mark.parametrize("aged", [False, True], ids=["manifest", "no manifest"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_newest_is_skipped_with_a_warning(tmp_path, mesh, damage, sealed):
+def test_a_damaged_newest_is_skipped_with_a_warning(tmp_path, mesh, damage, aged):
     folder = tmp_path / "checkpoints"
     save(folder, mesh, (1, 2))
-    if not sealed:  # as of a run that was killed before it wrote the manifest
+    if aged:
         if damage is garble_the_manifest:
             pytest.skip("there is none")
-        (folder / "step_2" / "manifest.json").unlink()
+        age(folder / "step_1")
+        age(folder / "step_2")
     damage(folder / "step_2")
     with pytest.warns(UserWarning, match="checkpoint of step 2 .* is damaged"):
         restored = restore(folder, mesh)
@@ -151,65 +167,121 @@ def test_a_damaged_newest_is_skipped_with_a_warning(tmp_path, mesh, damage, seal
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert digest(restore(folder, mesh)) == digest(make_state(2))
+    gc.collect()  # what died unheard is told here, where it is expected
 
 
-def test_a_checkpoint_without_a_manifest_is_used(tmp_path, mesh):
+def test_the_same_step_may_be_damaged_three_times(tmp_path, mesh):
+    folder = tmp_path / "checkpoints"
+    save(folder, mesh, (1,))
+    for _ in range(3):
+        save(folder, mesh, (2,))
+        remove_largest(folder / "step_2")
+        with pytest.warns(UserWarning, match="is damaged"):
+            assert int(restore(folder, mesh).step) == 1
+    aside = sorted(p.name for p in (tmp_path / "damaged_checkpoints").iterdir())
+    assert aside == ["step_2", "step_2.1", "step_2.2"]
+    assert all((tmp_path / "damaged_checkpoints" / name / "run").is_dir() for name in aside)
+
+
+def test_a_checkpoint_never_appears_without_its_manifest(tmp_path, mesh, monkeypatch):
+    """The manifest is written before the folder gets its name: no kill can come between."""
+    seen = []
+
+    def watch(folder, items):
+        seen.append((folder.name.startswith("step_1.orbax-checkpoint-tmp"), sorted(items)))
+        assert not (tmp_path / "step_1").exists()
+        manifest.write_manifest(folder, items)
+
+    monkeypatch.setattr(checkpoint, "write_manifest", watch)
     save(tmp_path, mesh, (1,))
-    (tmp_path / "step_1" / "manifest.json").unlink()
-    assert digest(restore(tmp_path, mesh)) == digest(make_state(1))
+    assert seen == [(True, ["run", "state"])]
+    listed = json.loads((tmp_path / "step_1" / manifest.NAME).read_text())["files"]
+    found = {str(p.relative_to(tmp_path / "step_1")) for p in files(tmp_path / "step_1")}
+    assert found - set(listed) == {manifest.NAME, "_CHECKPOINT_METADATA", "commit_success.txt"}
 
 
-@pytest.mark.parametrize("sealed", [True, False], ids=["manifest", "no_manifest"])
-@pytest.mark.parametrize(
-    "error",
-    [
-        PermissionError(errno.EACCES, "Permission denied"),
-        OSError(errno.EIO, "Input/output error"),
-        MemoryError(),
-        ValueError("PERMISSION_DENIED: opening d/0"),
-    ],
-)
-def test_what_cannot_be_read_is_no_damage_and_stays(tmp_path, mesh, monkeypatch, error, sealed):
-    """Root may read everything, so the error is raised where the files would be opened."""
+def test_a_manifest_that_cannot_be_written_leaves_no_checkpoint(tmp_path, mesh, monkeypatch):
+    def full(folder, items):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    save(tmp_path, mesh, (1,))
+    monkeypatch.setattr(checkpoint, "write_manifest", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(tmp_path, mesh, (2,))
+    monkeypatch.undo()
+    assert int(restore(tmp_path, mesh).step) == 1
+
+
+def tree(folder):
+    """Return the bytes of every file, by path."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in files(folder)}
+
+
+@pytest.mark.parametrize("aged", [False, True], ids=["manifest", "no manifest"])
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE])
+def test_what_cannot_be_read_ends_the_run_and_is_left_alone(
+    tmp_path, mesh, monkeypatch, number, aged
+):
+    """`Path.open` is replaced: the tests may run as root, whom no permission stops."""
     folder = tmp_path / "checkpoints"
     save(folder, mesh, (1, 2))
-    if not sealed:
-        (folder / "step_2" / "manifest.json").unlink()
-    before = {path: path.read_bytes() for path in files(tmp_path)}
+    if aged:
+        age(folder / "step_2")
+    before, refused, really = tree(tmp_path), largest(folder / "step_2"), Path.open
 
-    def fails(*_, **__):
+    def refuse(path, *args, **kwargs):
+        if path == refused:
+            raise OSError(number, os.strerror(number), str(path))
+        return really(path, *args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refuse)
+        with pytest.raises(CheckpointUnreadable, match=f"step 2 .*{os.strerror(number)}: .*/d/"):
+            restore(folder, mesh)
+    assert tree(tmp_path) == before
+    assert int(restore(folder, mesh).step) == 2
+
+
+@pytest.mark.parametrize("aged", [False, True], ids=["manifest", "no manifest"])
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        (MemoryError(), MemoryError),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory"), CheckpointUnreadable),
+        (ValueError("PERMISSION_DENIED: opening d/0"), CheckpointUnreadable),
+    ],
+)
+def test_memory_errors_end_the_run_and_move_nothing(
+    tmp_path, mesh, monkeypatch, error, raised, aged
+):
+    folder = tmp_path / "checkpoints"
+    save(folder, mesh, (1, 2))
+    if aged:
+        age(folder / "step_2")
+    before = tree(tmp_path)
+
+    def fail(*_):
         raise error
 
-    monkeypatch.setattr(Checkpoints, "_restore_step", fails)
-    if sealed and isinstance(error, OSError):
-        monkeypatch.setattr(manifest, "_sha256", fails)
-    with pytest.raises(type(error)):
+    monkeypatch.setattr(Checkpoints, "_restore_step", fail)
+    with pytest.raises(raised):
         restore(folder, mesh)
-    assert {path: path.read_bytes() for path in files(tmp_path)} == before
+    assert tree(tmp_path) == before
 
 
-def test_a_sound_checkpoint_that_orbax_cannot_read_is_no_damage(tmp_path, mesh, monkeypatch):
-    save(tmp_path, mesh, (1, 2))
-    monkeypatch.setattr(Checkpoints, "_restore_step", lambda *_: {}["a fault of the program"])
-    with pytest.raises(KeyError, match="a fault of the program"):
-        restore(tmp_path, mesh)
-    assert (tmp_path / "step_2").exists()
+def test_an_undamaged_checkpoint_that_orbax_cannot_read_is_left_alone(tmp_path, mesh, monkeypatch):
+    """Such as one of another version: by its manifest its bytes are those that were written."""
+    folder = tmp_path / "checkpoints"
+    save(folder, mesh, (1, 2))
+    before = tree(tmp_path)
 
+    def fail(*_):
+        raise KeyError("an entry of another version")
 
-def test_a_save_that_failed_gets_no_manifest(tmp_path, mesh, monkeypatch):
-    with Checkpoints(tmp_path, POSITION) as checkpoints:
-        checkpoints.save(on(mesh, make_state(1)))
-        wait = checkpoints._manager.wait_until_finished
-
-        def fails():
-            wait()
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-        monkeypatch.setattr(checkpoints._manager, "wait_until_finished", fails)
-        with pytest.raises(OSError, match="No space"):
-            checkpoints.wait()
-        monkeypatch.undo()
-    assert not (tmp_path / "step_1" / "manifest.json").exists()
+    monkeypatch.setattr(Checkpoints, "_restore_step", fail)
+    with pytest.raises(CheckpointUnreadable, match=r"KeyError: 'an entry of another version'"):
+        restore(folder, mesh)
+    assert tree(tmp_path) == before
 
 
 def test_a_half_written_save_is_not_seen(tmp_path, mesh):
