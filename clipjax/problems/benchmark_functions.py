@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from clipjax.problems._checks import check_positive
+from clipjax.problems._checks import check_count, check_positive
 
 
 @dataclass(frozen=True)
@@ -483,5 +483,4 @@ def _absolute(x: jax.Array) -> jax.Array:
 
 
 def _check_dimension(dimension: int) -> None:
-    if dimension < 1:
-        raise ValueError(f"dimension is {dimension}; it must be at least 1")
+    check_count("dimension", dimension)

@@ -9,7 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from clipjax.optim._checks import check_count, check_floating, check_interval
+from clipjax.optim._checks import (
+    check_callable,
+    check_count,
+    check_floating,
+    check_interval,
+    check_key,
+)
 from clipjax.optim._trees import wide_dtype
 from clipjax.optim.clipping import scaled_norm
 
@@ -54,6 +60,8 @@ def estimate_smoothness(
         >>> print(f"{estimate_smoothness(f, jnp.zeros(2), jax.random.key(0)):.4f}")
         6.0000
     """
+    check_callable("fn", fn)
+    check_key("key", key)
     check_count("steps", steps, minimum=1)
     check_floating(params)
     gradient = jax.grad(fn)
