@@ -181,7 +181,8 @@ def pad_to(record: Record, height: int, width: int) -> Record:
 def _check_size(size: int, name: str = "size") -> None:
     check_pixels(name, size)
     if size < 1:
-        raise ValueError(f"the size of a crop must be at least 1 pixel, got {size}")
+        what = "the size of a crop" if name == "size" else name
+        raise ValueError(f"{what} must be at least 1 pixel, got {size}")
 
 
 def check_range(name: str, limits: tuple[float, float]) -> None:

@@ -15,7 +15,7 @@ def check_choice(name: str, value: str | None, choices: Sequence[str | None]) ->
         Traceback (most recent call last):
         ValueError: stem must be one of ('imagenet', 'small'), got 'smal'; did you mean 'small'?
     """
-    if value in choices:
+    if (value is None or isinstance(value, str)) and value in choices:
         return
     near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""

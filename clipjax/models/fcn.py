@@ -22,7 +22,8 @@ def check_pool_stages(pool_stages: int, block_sizes: Sequence[int]) -> None:
     check_count("pool_stages", pool_stages, -LARGEST)
     if not 1 <= pool_stages <= len(block_sizes):
         raise ValueError(
-            f"pool_stages must be 1 ... {len(block_sizes)} (the trunk's blocks), got {pool_stages}"
+            f"pool_stages must be 1 ... {len(block_sizes)} (the trunk's block_sizes), "
+            f"got {pool_stages}"
         )
 
 
