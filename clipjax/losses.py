@@ -21,7 +21,9 @@ def _arrays(minimum: int = 0, **arguments: jax.Array) -> list[jax.Array]:
         dtype = getattr(value, "dtype", None)
         if isinstance(value, bool | int | float):
             value = jnp.asarray(float(value) if abs(value) < 1e38 else jnp.inf)
-        elif dtype is None or not (jnp.issubdtype(dtype, jnp.number) or dtype == bool):
+        elif dtype is None or not any(
+            jnp.issubdtype(dtype, kind) for kind in (jnp.number, jnp.bool_)
+        ):
             raise TypeError(f"{name} must be an array of numbers, got {type(value).__name__}")
         if jnp.ndim(value) < minimum:
             raise ValueError(

@@ -16,7 +16,9 @@ def _check_numbers(minimum: int, **arguments: jax.Array | np.ndarray) -> None:
     """Raise TypeError or ValueError unless each is an array of numbers with enough axes."""
     for name, value in arguments.items():
         dtype = getattr(value, "dtype", None)
-        if dtype is None or not (jnp.issubdtype(dtype, jnp.number) or dtype == bool):
+        if dtype is None or not any(
+            jnp.issubdtype(dtype, kind) for kind in (jnp.number, jnp.bool_)
+        ):
             raise TypeError(f"{name} must be an array of numbers, got {type(value).__name__}")
         if jnp.ndim(value) < minimum:
             raise ValueError(f"{name} must have {minimum} axes or more, got {jnp.shape(value)}")

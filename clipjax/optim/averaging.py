@@ -200,6 +200,8 @@ def eval_params(opt_state: optax.OptState, params: optax.Params) -> optax.Params
             "scale_by_similar_triangles, average_iterates) in this optimizer state, which holds: "
             f"{state_names(opt_state)}. Evaluate such a method at its parameters."
         )
+    if not all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(params)):
+        raise TypeError(f"params must be a tree of arrays, got {type(params).__name__}.")
     leaves, treedef = jax.tree.flatten(params)
     owners: list[int | None] = [None] * len(leaves)
     for number, (_, state) in enumerate(states):

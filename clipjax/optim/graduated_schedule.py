@@ -321,6 +321,7 @@ def graduated_schedule(
     check_noise_arguments(kind, momentum, gradient_bound)
     if gradient_std is not None:
         check_positive("gradient_std", gradient_std, finite=True)
+        check_interval("gradient_std", gradient_std, 0, 1e100)
     elif kind in BOUNDED:
         raise ValueError(f"kind={kind!r} needs gradient_std: its C does not cancel.")
     if max_batch_size is not None:
