@@ -26,7 +26,7 @@ LARGEST_COUNT = 2**31 - 1
 def _shown(value: Any) -> str:
     """Return the value for a message, cut where it is long."""
     try:
-        text = repr(value)
+        text = str(value) if isinstance(value, np.ndarray) else repr(value)
     except ValueError:  # Python writes no integer of more than 4,300 digits
         text = "a number of more than 4,300 digits"
     return text if len(text) <= 200 else text[:200] + "..."

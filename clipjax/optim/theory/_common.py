@@ -28,9 +28,6 @@ def check_assumptions(
     batch_size: int | None = None,
 ) -> None:
     """Raise ValueError for the first number that no theorem here allows."""
-    lengths = {"smoothness": smoothness, "distance": distance, "noise_scale": noise_scale}
-    for name, value in (lengths | {"holder_constant": holder_constant}).items():
-        check_interval(name, value, 0, LARGEST, required=True)
     check_positive("smoothness", smoothness, finite=True)
     check_positive("holder_constant", holder_constant, finite=True)
     check_interval("holder_exponent", holder_exponent, 0, 1)
@@ -39,6 +36,9 @@ def check_assumptions(
     check_interval("moment", moment, 1, 2, closed_low=False)
     _check_probability(failure_probability)
     check_count("batch_size", batch_size, minimum=1)
+    lengths = {"smoothness": smoothness, "distance": distance, "noise_scale": noise_scale}
+    for name, value in (lengths | {"holder_constant": holder_constant}).items():
+        check_interval(name, value, 0, LARGEST, required=True)
 
 
 def _check_probability(value: float) -> None:
