@@ -12,6 +12,36 @@ import jax.numpy as jnp
 import numpy as np
 
 
+def _check_numbers(minimum: int, **arguments: jax.Array | np.ndarray) -> None:
+    """Raise TypeError or ValueError unless each is an array of numbers with enough axes."""
+    for name, value in arguments.items():
+        dtype = getattr(value, "dtype", None)
+        if dtype is None or not any(
+            jnp.issubdtype(dtype, kind) for kind in (jnp.number, jnp.bool_)
+        ):
+            raise TypeError(f"{name} must be an array of numbers, got {type(value).__name__}")
+        if jnp.ndim(value) < minimum:
+            raise ValueError(f"{name} must have {minimum} axes or more, got {jnp.shape(value)}")
+
+
+def _check_whole(name: str, value: int, minimum: int, maximum: int) -> None:
+    if not isinstance(value, int | np.integer) or not minimum <= value <= maximum:
+        raise ValueError(f"{name} must be a whole number from {minimum} to {maximum}")
+
+
+def _check_range(data_range: float) -> None:
+    if isinstance(data_range, jax.core.Tracer):
+        return
+    if not isinstance(data_range, int | float | np.number) or not 0 < data_range < 1e18:
+        raise ValueError("data_range must be one positive number below 1e18")
+
+
+def _check_square(confusion: np.ndarray) -> None:
+    _check_numbers(2, confusion=confusion)
+    if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
+        raise ValueError(f"confusion of shape {confusion.shape}; expected (classes, classes)")
+
+
 def top_k_correct(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
     """Return whether each label is among its k largest logits (ties: the lower class first).
 
@@ -29,6 +59,11 @@ def top_k_correct(logits: jax.Array, labels: jax.Array, k: int) -> jax.Array:
         >>> top_k_correct(logits, jnp.array([2, 0]), k=2).tolist()
         [True, False]
     """
+    _check_numbers(2, logits=logits)
+    _check_numbers(1, labels=labels)
+    _check_whole("k", k, 1, 2**31 - 1)
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(f"labels {labels.shape} do not fit logits {logits.shape}")
     _, guesses = jax.lax.top_k(logits, min(k, logits.shape[-1]))
     return jnp.any(guesses == labels[:, None], axis=-1)
 
@@ -58,6 +93,14 @@ def confusion_matrix(
         >>> confusion_matrix(truth, guess, jnp.ones(1), num_classes=2).tolist()
         [[1, 0], [1, 1]]
     """
+    _check_numbers(2, labels=labels, predictions=predictions)
+    _check_numbers(1, weights=weights)
+    _check_whole("num_classes", num_classes, 1, 2**15)
+    if labels.shape != predictions.shape or weights.shape != labels.shape[:1]:
+        raise ValueError(
+            f"labels {labels.shape}, predictions {predictions.shape}, weights {weights.shape}; "
+            "expected (batch, pixels) twice and (batch,)"
+        )
     truth = jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
     guess = jax.nn.one_hot(predictions, num_classes, dtype=jnp.float32)
     counts = jnp.einsum("bni,bnj->bij", truth, guess, preferred_element_type=jnp.float32)
@@ -80,6 +123,7 @@ def intersection_over_union(confusion: np.ndarray) -> np.ndarray:
         >>> intersection_over_union(np.array([[3, 1, 0], [0, 2, 0], [0, 0, 0]])).round(3).tolist()
         [0.75, 0.667, nan]
     """
+    _check_square(confusion)
     confusion = np.asarray(confusion, np.float64)
     intersection = np.diagonal(confusion)
     union = confusion.sum(0) + confusion.sum(1) - intersection
@@ -116,6 +160,7 @@ def majority_confusion(confusion: np.ndarray) -> np.ndarray:
         >>> majority_confusion(np.array([[3, 1], [1, 1]])).tolist()
         [[4, 0], [2, 0]]
     """
+    _check_square(confusion)
     truth = np.asarray(confusion).sum(axis=1)
     majority = np.zeros_like(confusion)
     majority[:, np.argmax(truth)] = truth
@@ -140,6 +185,8 @@ def peak_signal_to_noise_ratio(squared_errors: jax.Array, data_range: float) -> 
         >>> peak_signal_to_noise_ratio(jnp.array([0.01, 0.0]), data_range=1.0).tolist()
         [20.0, 100.0]
     """
+    _check_numbers(0, squared_errors=squared_errors)
+    _check_range(data_range)
     relative = jnp.maximum(squared_errors.astype(jnp.float32) / data_range**2, 1e-10)
     return -10.0 * jnp.log10(relative)
 
@@ -160,6 +207,9 @@ def luma(images: jax.Array) -> jax.Array:
         >>> [round(255 * float(y), 2) for y in luma(jnp.array([[0.0] * 3, [1.0] * 3]))]
         [16.0, 235.0]
     """
+    _check_numbers(1, images=images)
+    if images.shape[-1] != 3:
+        raise ValueError(f"images of shape {images.shape}; expected (..., 3)")
     weights = jnp.array([65.481, 128.553, 24.966], jnp.float32) / 255
     # Elementwise: a product of matrices may round to bfloat16 on accelerators.
     return jnp.sum(images.astype(jnp.float32) * weights, axis=-1) + 16 / 255
@@ -181,6 +231,11 @@ def inner_mean(values: jax.Array, sizes: jax.Array, margin: int) -> jax.Array:
         >>> inner_mean(jnp.arange(16.0).reshape(1, 4, 4), jnp.array([[4, 3]]), margin=1).tolist()
         [7.0]
     """
+    _check_numbers(3, values=values)
+    _check_numbers(2, sizes=sizes)
+    _check_whole("margin", margin, 0, 2**20)
+    if sizes.shape != (values.shape[0], 2):
+        raise ValueError(f"sizes of shape {sizes.shape}; expected ({values.shape[0]}, 2)")
 
     def inside(axis: int) -> jax.Array:
         places = jnp.arange(values.shape[axis])
@@ -224,6 +279,10 @@ def structural_similarity_map(a: jax.Array, b: jax.Array, data_range: float) -> 
         >>> structural_similarity_map(image, image, 1.0).round(3).tolist()
         [[[1.0, 1.0], [1.0, 1.0]]]
     """
+    _check_numbers(3, a=a, b=b)
+    _check_range(data_range)
+    if a.shape != b.shape:
+        raise ValueError(f"a of shape {a.shape} and b of shape {b.shape}; expected one shape")
     offsets = np.arange(SSIM_WINDOW) - SSIM_WINDOW // 2
     window = np.exp(-(offsets**2) / (2 * 1.5**2))
     window = (window / window.sum()).astype(np.float32)

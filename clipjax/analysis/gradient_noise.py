@@ -19,6 +19,14 @@ import numpy as np
 import optax
 from jax.tree_util import Partial
 
+from clipjax.optim._checks import (
+    LARGEST_COUNT,
+    as_numbers,
+    check_callable,
+    check_count,
+    check_floating,
+)
+
 Loss = Callable[[Any, Any], jax.Array]
 """(parameters, one example) -> its loss, a scalar."""
 
@@ -59,9 +67,8 @@ def gradient_noise(loss: Loss, params: Any, examples: Any, *, chunk: int = 32) -
         >>> found.norms.tolist(), found.gradient_norms.tolist(), found.mean_norm
         ([1.0, 1.0], [1.0, 3.0], 2.0)
     """
+    _check_chunk(chunk)
     count = _count(examples)
-    if chunk < 1:
-        raise ValueError(f"chunk is {chunk}; it must be at least 1")
     mean = mean_gradient(loss, params, examples, chunk=chunk)
     loss = _partial(loss)
     like = jax.tree.map(lambda m, p: jnp.asarray(m, jnp.asarray(p).dtype), mean, params)
@@ -83,7 +90,9 @@ def mean_gradient(loss: Loss, params: Any, examples: Any, *, chunk: int = 32) ->
         >>> float(mean_gradient(lambda x, a: x * a, jnp.array(0.0), data, chunk=2))
         3.0
     """
+    _check_chunk(chunk)
     count, loss = _count(examples), _partial(loss)
+    check_floating(params)
     sums = jax.tree.map(lambda p: np.zeros(np.shape(p)), params)
     for first in range(0, count, chunk):
         part, kept = _part(examples, first, chunk, count)
@@ -124,6 +133,11 @@ def minibatch_noise(
         >>> found.tolist()
         [1.0, 1.0, 1.0]
     """
+    for name, value in (("batch_size", batch_size), ("num_batches", num_batches)):
+        check_count(name, value, minimum=-LARGEST_COUNT, required=True)
+    check_count("seed", seed, maximum=2**63, required=True)
+    check_floating(params)
+    check_floating(mean, "mean")
     if batch_size < 1 or num_batches < 1:
         raise ValueError(
             f"batch_size {batch_size}, num_batches {num_batches}; both must be at least 1"
@@ -164,12 +178,22 @@ def _norm_of(loss: Loss, params: Any, mean: Any, batch: Any) -> jax.Array:
     return optax.tree.norm(jax.tree.map(jnp.subtract, jax.grad(whole)(params), mean))
 
 
+def _check_chunk(chunk: int) -> None:
+    check_count("chunk", chunk, minimum=-LARGEST_COUNT, required=True)
+    if chunk < 1:
+        raise ValueError(f"chunk is {chunk}; it must be at least 1")
+
+
 def _partial(loss: Loss) -> Loss:
+    check_callable("loss", loss)
     return loss if isinstance(loss, Partial) else Partial(loss)
 
 
 def _count(examples: Any) -> int:
-    sizes = {np.shape(leaf)[0] for leaf in jax.tree.leaves(examples)}
+    arrays = [as_numbers("examples", leaf) for leaf in jax.tree.leaves(examples)]
+    if not all(array.ndim for array in arrays):
+        raise ValueError("examples must be arrays whose first axis is the example")
+    sizes = {len(array) for array in arrays}
     if len(sizes) != 1 or 0 in sizes:
         raise ValueError(f"examples with leading axes {sorted(sizes)}; expected one, not 0")
     return sizes.pop()

@@ -12,7 +12,13 @@ import scipy.ndimage
 import scipy.optimize
 
 from clipjax.analysis.quadrature import Quadrature, smooth, sobol_points
-from clipjax.optim._checks import check_count, check_positive
+from clipjax.optim._checks import (
+    as_numbers,
+    check_callable,
+    check_count,
+    check_instance,
+    check_positive,
+)
 
 Objective = Callable[[jax.Array], jax.Array]
 
@@ -54,10 +60,12 @@ def smoothed_minimisers(
         >>> found[:, 0].round(1).tolist()
         [-1.0, 2.0]
     """
+    check_callable("fn", fn)
+    check_instance("quadrature", quadrature, Quadrature, "from noise_quadrature")
     check_levels(levels)
     check_positive("box", box, finite=True)
-    check_count("grid", grid, minimum=2)
-    check_count("starts", starts, minimum=1)
+    check_count("grid", grid, minimum=2, maximum=2**24, required=True)
+    check_count("starts", starts, minimum=1, required=True)
     dimension = quadrature.points.shape[1]
     lattice = box * _lattice(dimension, grid)
     bounds = [(-box, box)] * dimension
@@ -124,9 +132,12 @@ def minimiser_path(
         >>> minimiser_path(waves, [0.0], normal, [2.9])[-1].round(3).tolist()
         [2.985]
     """
+    check_callable("fn", fn)
+    check_instance("quadrature", quadrature, Quadrature, "from noise_quadrature")
     check_levels(levels)
     check_positive("max_step", max_step, finite=True)
-    check_count("max_steps", max_steps, minimum=1)
+    check_count("max_steps", max_steps, minimum=1, required=True)
+    check_point("start", start)
 
     def descend(x: jax.Array, delta: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         smoothed = smooth(fn, delta, quadrature)
@@ -190,9 +201,17 @@ def _lowest(values: np.ndarray, dimension: int, count: int) -> np.ndarray:
     return order[np.isfinite(values[order])]
 
 
+def check_point(name: str, point: Sequence[float] | np.ndarray) -> np.ndarray:
+    """Return a point in float64; raise ValueError unless it is a list of finite numbers."""
+    numbers = as_numbers(name, point).astype(float)
+    if numbers.ndim != 1 or not numbers.size or not np.isfinite(numbers).all():
+        raise ValueError(f"{name} must be a list of finite numbers, got {point}.")
+    return numbers
+
+
 def check_levels(levels: Sequence[float] | np.ndarray, *, positive: bool = False) -> np.ndarray:
     """Return the levels in float64; raise ValueError unless finite, not negative (or positive)."""
-    deltas = np.asarray(levels, float)
+    deltas = as_numbers("levels", levels).astype(float)
     good = np.isfinite(deltas) & ((deltas > 0) if positive else (deltas >= 0))
     if deltas.ndim != 1 or not deltas.size or not good.all():
         sign = "positive" if positive else "not negative"

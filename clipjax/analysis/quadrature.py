@@ -15,11 +15,27 @@ import numpy as np
 import scipy.special
 import scipy.stats
 
-from clipjax.optim._checks import check_choice, check_count, check_positive
+from clipjax.optim._checks import (
+    check_callable,
+    check_choice,
+    check_count,
+    check_instance,
+    check_interval,
+    check_positive,
+)
 from clipjax.optim.smoothing import DISTRIBUTIONS
 
 NORMAL_RANGE = 8.5
 """Normal noise is cut here; beyond lies a mass of 2e-17."""
+
+LARGEST_DIMENSION = 21_200
+"""One less than the Sobol numbers have."""
+
+LARGEST_POINTS = 2**27
+"""Coordinates of points that are made: 1 GiB."""
+
+LARGEST_RULE = 10_000
+"""Points of a Gauss-Legendre rule, which is found from the eigenvalues of a matrix."""
 
 
 class Quadrature(NamedTuple):
@@ -60,8 +76,9 @@ def noise_quadrature(
         0.5
     """
     check_choice("distribution", distribution, DISTRIBUTIONS)
-    check_count("dimension", dimension, minimum=1)
-    check_count("points", points, minimum=8)
+    check_count("dimension", dimension, minimum=1, maximum=LARGEST_DIMENSION, required=True)
+    most = LARGEST_RULE if distribution == "ball" and dimension == 1 else LARGEST_POINTS
+    check_count("points", points, minimum=8, maximum=most // max(1, dimension), required=True)
     check_positive("df", df)
     law, df = ("student_t", 1.0) if distribution == "cauchy" else (distribution, df)
     if dimension == 1:
@@ -87,6 +104,9 @@ def smooth(
         >>> print(round(float(square(jnp.array([1.0]))), 4))  # 1 + δ²/3
         1.0833
     """
+    check_callable("fn", fn)
+    check_interval("delta", delta, 0, math.inf, required=True)
+    check_instance("quadrature", quadrature, Quadrature, "from noise_quadrature")
 
     def smoothed(x: jax.Array) -> jax.Array:
         u = jnp.asarray(quadrature.points, x.dtype)

@@ -6,6 +6,11 @@ from typing import NamedTuple
 import numpy as np
 import scipy.special
 
+from clipjax.optim._checks import as_numbers, check_count
+
+LARGEST_SAMPLE = 10**8
+"""Values whose ranks are computed: 2.4 GB."""
+
 
 class Quantiles(NamedTuple):
     """Quantiles of a sample and their intervals, each of shape (levels, ...)."""
@@ -40,7 +45,11 @@ def quantiles(
         >>> found.value.tolist(), found.low.tolist(), found.high.tolist()
         ([50.0, 99.0], [40.0, 95.0], [60.0, inf])
     """
-    sample = np.asarray(sample)
+    sample = as_numbers("sample", sample)
+    if not sample.ndim:
+        raise ValueError(f"sample must be an array of numbers, got {sample}")
+    if as_numbers("levels", levels).ndim != 1:
+        raise ValueError(f"levels must be a list of numbers in (0, 1), got {levels}")
     if not len(sample):
         raise ValueError("the sample is empty; quantiles need at least one value")
     if np.isnan(sample).any():
@@ -80,8 +89,9 @@ def bootstrap_ranks(size: int, level: float, confidence: float = 0.95) -> tuple[
         >>> bootstrap_ranks(2000, 0.999)
         (1993, 2000)
     """
+    check_count("size", size, minimum=1, maximum=LARGEST_SAMPLE, required=True)
     for name, value in (("level", level), ("confidence", confidence)):
-        if not 0 < value < 1:
+        if as_numbers(name, value).ndim or not 0 < value < 1:
             raise ValueError(f"{name} is {value}; it must lie strictly between 0 and 1")
     ranks = np.arange(1, size + 1)
     at_most = scipy.special.bdtrc(_rank(size, level) - 1, size, ranks / size)

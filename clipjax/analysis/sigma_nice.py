@@ -23,9 +23,9 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.special
 
-from clipjax.analysis.minimisers import Objective, check_levels, smoothed_minimisers
+from clipjax.analysis.minimisers import Objective, check_levels, check_point, smoothed_minimisers
 from clipjax.analysis.quadrature import Quadrature, smooth, sobol_points
-from clipjax.optim._checks import check_count, check_positive
+from clipjax.optim._checks import check_callable, check_count, check_interval, check_positive
 
 RESOLUTION = 500
 """How many radii a ray has."""
@@ -118,8 +118,11 @@ def strong_convexity_radius(
         1.047198
     """
     check_positive("max_radius", max_radius, finite=True)
-    check_count("resolution", resolution, minimum=2)
-    centre = np.asarray(centre, float)
+    check_interval("strong_convexity", strong_convexity, -np.inf, np.inf, required=True)
+    check_count("resolution", resolution, minimum=2, maximum=2**24, required=True)
+    check_callable("fn", fn)
+    centre = check_point("centre", centre)
+    check_count("directions", directions, minimum=1, maximum=2**20, required=True)
     rays = _directions(len(centre), directions)
     lowest = _curvature(fn)
     return _radius(lowest, centre, rays, strong_convexity, np.linspace(0, max_radius, resolution))
@@ -148,8 +151,12 @@ def lowest_curvature(
         >>> round(lowest_curvature(cosine, [0.0], np.pi / 3), 6)  # cos π/3
         0.5
     """
-    centre = np.asarray(centre, float)
+    check_callable("fn", fn)
+    centre = check_point("centre", centre)
+    check_count("directions", directions, minimum=1, maximum=2**20, required=True)
     rays = _directions(len(centre), directions)
+    check_interval("radius", radius, 0, np.inf, closed_high=False, required=True)
+    check_count("resolution", resolution, minimum=1, maximum=2**24, required=True)
     return float(_along(_curvature(fn), centre, rays, np.linspace(0, radius, resolution)).min())
 
 
@@ -183,6 +190,8 @@ def check_sigma_nice(
         ([True, True], [2.0, 2.0])
     """
     check_positive("strong_convexity", strong_convexity, finite=True)
+    if max_radius is not None:
+        check_positive("max_radius", max_radius, finite=True)
     deltas = check_levels(levels, positive=True)
     both = np.stack([deltas, deltas / 2], 1).ravel()
     found = smoothed_minimisers(fn, both, quadrature, box=box, **search)
@@ -229,10 +238,12 @@ def check_new_sigma_nice(
         ValueError: if the levels do not fall, among others.
     """
     check_positive("strong_convexity", strong_convexity, finite=True)
+    if max_radius is not None:
+        check_positive("max_radius", max_radius, finite=True)
     deltas = check_levels(levels, positive=True)
     if len(deltas) < 2 or not (np.diff(deltas) < 0).all():
         raise ValueError(f"levels must be at least two and fall strictly, got {levels}.")
-    centre = np.asarray(minimiser, float)
+    centre = check_point("minimiser", minimiser)
     found = smoothed_minimisers(fn, deltas, quadrature, box=box, **search)
     rays = _directions(len(centre), DIRECTIONS)
     grid = np.linspace(0, max_radius, RESOLUTION)

@@ -11,7 +11,10 @@ those of a Gaussian sample (`clipjax.analysis.gaussian_control`).
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
+
+from clipjax.optim._checks import as_numbers, check_count
 
 
 def block_tail_index(sample: np.ndarray, block_size: int | None = None) -> float:
@@ -47,6 +50,7 @@ def block_tail_index(sample: np.ndarray, block_size: int | None = None) -> float
     """
     sample = _checked(sample)
     count = len(sample)
+    check_count("block_size", block_size)
     if block_size is None:
         block_size = max(m for m in range(1, int(np.sqrt(count)) + 1) if count % m == 0)
         if block_size == 1:  # n is prime
@@ -78,6 +82,10 @@ def median_block_tail_index(
         1.0
     """
     sample = _checked(sample)
+    sizes = as_numbers("block_sizes", block_sizes)
+    if sizes.ndim != 1:
+        raise ValueError(f"block_sizes must be a list of numbers, got {block_sizes!r}")
+    check_count("block_sizes", block_sizes, minimum=2)
     fitting = [m for m in block_sizes if len(sample) // m >= 2]
     if not fitting:
         raise ValueError(f"none of the block sizes {tuple(block_sizes)} fits {len(sample)} values")
@@ -119,6 +127,7 @@ def hill_tail_index(sample: np.ndarray, k: int) -> float:
         Hill, A simple general approach to inference about the tail of a distribution, Annals of
         Statistics 3, 1975.
     """
+    check_count("k", k, required=True)
     return float(hill_curve(sample, [k]).index[0])
 
 
@@ -141,9 +150,12 @@ def hill_curve(sample: np.ndarray, ks: Sequence[int] | np.ndarray | None = None)
     sizes = np.sort(np.abs(_checked(sample, vectors=False)))[::-1]
     if ks is None:
         ks = np.unique(np.rint(np.geomspace(min(10, len(sizes) - 1), len(sizes) / 5, 60)))
-    ks = np.maximum(np.asarray(ks, int), 0)
+    numbers = as_numbers("ks", ks)
+    if numbers.ndim != 1 or not np.isfinite(numbers).all():
+        raise ValueError(f"ks must be a list of whole numbers, got {ks!r}")
+    ks = np.clip(numbers, 0, len(sizes)).astype(int)
     if not (len(ks) and ks.min() >= 1 and ks.max() < len(sizes)):
-        raise ValueError(f"k is {ks.tolist()}; expected numbers from 1 to {len(sizes) - 1}")
+        raise ValueError(f"k (of ks) is {ks.tolist()}; expected numbers from 1 to {len(sizes) - 1}")
     if sizes[ks.max()] == 0:
         raise ValueError(f"the {ks.max() + 1}-th largest value is 0; expected smaller k")
     logs = np.log(sizes[: ks.max() + 1])
@@ -154,7 +166,9 @@ def hill_curve(sample: np.ndarray, ks: Sequence[int] | np.ndarray | None = None)
 
 
 def _checked(sample: np.ndarray, *, vectors: bool = True) -> np.ndarray:
-    sample = np.asarray(sample, np.float64)
+    if not isinstance(sample, list | tuple | np.ndarray | jax.Array):
+        raise TypeError(f"sample must be an array of numbers, got {sample!r}")
+    sample = as_numbers("sample", sample).astype(np.float64)
     if sample.ndim != 1 and not (vectors and sample.ndim == 2):
         raise ValueError(
             f"a sample of shape {sample.shape}; expected (n,)" + " or (n, d)" * vectors

@@ -2,8 +2,11 @@
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import scipy.stats
+
+from clipjax.optim._checks import as_numbers, check_count
 
 # P(X > Q3 + 1.5 IQR) and P(X > Q3 + 3 IQR) of a normal law, exactly.
 _Q3 = scipy.stats.norm.ppf(0.75)
@@ -62,6 +65,7 @@ def gaussian_control(sample: np.ndarray, seed: int = 0) -> np.ndarray:
         (True, True)
     """
     sample = _checked(sample)
+    check_count("seed", seed, required=True, maximum=2**63)
     draws = np.random.default_rng(seed).normal(size=sample.shape)
     draws = (draws - draws.mean()) / draws.std()
     return sample.mean() + sample.std() * draws
@@ -125,7 +129,9 @@ def moments(sample: np.ndarray) -> dict[str, float]:
 
 
 def _checked(sample: np.ndarray) -> np.ndarray:
-    sample = np.asarray(sample, np.float64)
+    if not isinstance(sample, list | tuple | np.ndarray | jax.Array):
+        raise TypeError(f"sample must be an array of numbers, got {sample!r}")
+    sample = as_numbers("sample", sample).astype(np.float64)
     if sample.ndim != 1 or len(sample) < 4:
         raise ValueError(f"a sample of shape {sample.shape}; expected (n,), n at least 4")
     if not np.isfinite(sample).all():

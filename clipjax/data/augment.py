@@ -97,6 +97,7 @@ def pad_crop(padding: int) -> Augment:
         >>> pad_crop(1)(batch, np.array([[0.0, 0.5]]))["image"][0, ..., 0].tolist()
         [[0, 0], [1, 2]]
     """
+    check_pixels("padding", padding)
     if padding < 1:
         raise ValueError(f"padding must be at least 1 pixel, got {padding}; leave pad_crop out")
     return Augment(2, functools.partial(_pad_crop, padding))
@@ -121,6 +122,7 @@ def aligned_crop(size: int) -> Augment:
         >>> cropped["image"].ravel().tolist(), cropped["target"].ravel().tolist()
         ([5], [5, 5, 5, 5])
     """
+    check_pixels("size", size)
     if size < 1:
         raise ValueError(f"the size of a crop must be at least 1 pixel, got {size}")
     return Augment(2, functools.partial(_aligned_crop, size))
@@ -150,6 +152,18 @@ def crop(pictures: np.ndarray, rows: np.ndarray, columns: np.ndarray, size: tupl
     example, row = np.arange(len(pictures))[:, None], rows[:, None] + np.arange(height)
     windows = parts[example, row, channels * columns[:, None]]
     return windows.reshape(len(pictures), height, width, *pictures.shape[3:])
+
+
+LARGEST_SIDE = 2**20
+"""Pixels of the side of a picture; more is a mistake."""
+
+
+def check_pixels(name: str, value: int) -> None:
+    """Raise ValueError unless `value` is a whole number that a picture's side can have."""
+    if not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} is {value!r}; expected a whole number of pixels")
+    if value > LARGEST_SIDE:
+        raise ValueError(f"{name} is more than the {LARGEST_SIDE} pixels of the largest picture")
 
 
 def _picture_keys(batch: HostBatch) -> list[str]:

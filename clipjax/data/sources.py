@@ -441,6 +441,8 @@ def _root(data_dir: str | Path | None) -> Path:
 
 
 def _folder(argument: str, value: str | Path) -> Path:
+    if not isinstance(value, str | Path):
+        raise TypeError(f"{argument} is {value!r}; expected the path of a folder")
     if not str(value).strip() or "\0" in str(value):
         raise ValueError(f"{argument} is {str(value)!r}; expected the path of a folder")
     return Path(value).expanduser().absolute()

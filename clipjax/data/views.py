@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from clipjax.data.augment import offsets
+from clipjax.data.augment import check_pixels, offsets
 
 Record = dict[str, np.ndarray]
 
@@ -77,6 +77,8 @@ def random_resized_crop(
         7
     """
     _check_size(size)
+    check_range("area", area)
+    check_range("ratio", ratio)
     for name, (low, high) in {"area": area, "ratio": ratio}.items():
         if not 0 < low <= high or (name == "area" and high > 1):
             raise ValueError(f"{name} is ({low}, {high}); expected 0 < low <= high (area: <= 1)")
@@ -93,6 +95,7 @@ def resize_center_crop(resize: int, size: int) -> View:
         (8, 8, 3)
     """
     _check_size(size)
+    _check_size(resize, "resize")
     if resize < size:
         raise ValueError(f"resize is {resize}, smaller than the crop of {size}")
     return View(0, functools.partial(_resize_center_crop, resize, size))
@@ -116,6 +119,7 @@ def random_scale_crop(size: int, scales: tuple[float, float] = (0.5, 2.0)) -> Vi
         ((6, 6, 3), (6, 6))
     """
     _check_size(size)
+    check_range("scales", scales)
     if not 0 < scales[0] <= scales[1]:
         raise ValueError(f"scales are {scales}; expected 0 < smallest <= largest")
     return View(3, functools.partial(_random_scale_crop, size, scales))
@@ -174,9 +178,18 @@ def pad_to(record: Record, height: int, width: int) -> Record:
     return result
 
 
-def _check_size(size: int) -> None:
+def _check_size(size: int, name: str = "size") -> None:
+    check_pixels(name, size)
     if size < 1:
-        raise ValueError(f"the size of a crop must be at least 1 pixel, got {size}")
+        what = "the size of a crop" if name == "size" else name
+        raise ValueError(f"{what} must be at least 1 pixel, got {size}")
+
+
+def check_range(name: str, limits: tuple[float, float]) -> None:
+    """Raise ValueError unless `limits` are two real numbers."""
+    pair = isinstance(limits, tuple | list) and len(limits) == 2
+    if not (pair and all(isinstance(number, int | float | np.number) for number in limits)):
+        raise ValueError(f"{name} is {limits!r}; expected two numbers, smallest and largest")
 
 
 def _pictures(record: Record) -> list[str]:

@@ -8,15 +8,22 @@ import jax
 import jax.numpy as jnp
 
 from clipjax._extent import cut
+from clipjax.models._checks import LARGEST, check_count, check_counts, check_dtype, check_share
 from clipjax.models.initializers import bilinear, he_normal_fan_out
 from clipjax.models.pooling import max_pool
+
+SIZES = ("num_classes", "width", "fc_width", "fc_kernel")
+"""Attributes that are whole numbers of at least 1, where a network has them."""
 
 
 def check_pool_stages(pool_stages: int, block_sizes: Sequence[int]) -> None:
     """Raise ValueError unless the trunk has that many blocks."""
+    check_counts("block_sizes", block_sizes)
+    check_count("pool_stages", pool_stages, -LARGEST)
     if not 1 <= pool_stages <= len(block_sizes):
         raise ValueError(
-            f"pool_stages must be 1 ... {len(block_sizes)} (the trunk's blocks), got {pool_stages}"
+            f"pool_stages must be 1 ... {len(block_sizes)} (the trunk's block_sizes), "
+            f"got {pool_stages}"
         )
 
 
@@ -46,6 +53,11 @@ class VGG16Features(nn.Module):
     def __post_init__(self) -> None:
         """Refuse a number of stages that the trunk does not have."""
         check_pool_stages(self.pool_stages, self.block_sizes)
+        for name in SIZES:
+            check_count(name, getattr(self, name, 1))
+        check_share("dropout", getattr(self, "dropout", 0.0))
+        check_share("bn_momentum", self.bn_momentum)
+        check_dtype("dtype", self.dtype)
         self.block_sizes = tuple(self.block_sizes)  # hashable: jit takes modules as static
         super().__post_init__()
 
@@ -173,6 +185,11 @@ class FCN32s(nn.Module):
     def __post_init__(self) -> None:
         """Refuse a number of stages that the trunk does not have."""
         check_pool_stages(self.pool_stages, self.block_sizes)
+        for name in SIZES:
+            check_count(name, getattr(self, name, 1))
+        check_share("dropout", getattr(self, "dropout", 0.0))
+        check_share("bn_momentum", self.bn_momentum)
+        check_dtype("dtype", self.dtype)
         self.block_sizes = tuple(self.block_sizes)  # hashable: jit takes modules as static
         super().__post_init__()
 

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from clipjax.models._checks import check_count, check_counts, check_dtype
 from clipjax.models.initializers import he_normal_fan_in, uniform_fan_in
 
 
@@ -32,6 +33,13 @@ class MLP(nn.Module):
     num_outputs: int
     hidden: Sequence[int] = (64,)
     dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        """Refuse sizes and dtypes that no network has."""
+        check_count("num_outputs", self.num_outputs)
+        check_counts("hidden", self.hidden)
+        check_dtype("dtype", self.dtype)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from clipjax.models._checks import check_choice
+from clipjax.models._checks import check_choice, check_count, check_counts, check_dtype, check_share
 from clipjax.models.initializers import he_normal_fan_out, uniform_fan_in
 from clipjax.models.pooling import max_pool
 
@@ -110,6 +110,11 @@ class ResNet18(nn.Module):
 
     def __post_init__(self) -> None:
         """Refuse an unknown stem with the nearest name."""
+        for name in ("num_classes", "width"):
+            check_count(name, getattr(self, name))
+        check_counts("stage_sizes", self.stage_sizes)
+        check_share("bn_momentum", self.bn_momentum)
+        check_dtype("dtype", self.dtype)
         check_choice("stem", self.stem, STEMS)
         self.stage_sizes = tuple(self.stage_sizes)  # hashable: jit takes modules as static
         super().__post_init__()

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from clipjax._extent import cut, resize_cubic
-from clipjax.models._checks import check_choice
+from clipjax.models._checks import LARGEST, check_choice, check_count, check_dtype, check_share
 from clipjax.models.initializers import he_normal_fan_in
 
 GLOBAL_SKIPS = (None, "bicubic")
@@ -121,6 +121,12 @@ class SRResNet(nn.Module):
 
     def __post_init__(self) -> None:
         """Refuse scales that no number of doublings reaches, and unknown skips."""
+        check_count("num_blocks", self.num_blocks, 0)
+        for name in ("channels", "out_channels", "kernel_size"):
+            check_count(name, getattr(self, name))
+        check_share("bn_momentum", self.bn_momentum)
+        check_dtype("dtype", self.dtype)
+        check_count("scale", self.scale, -LARGEST)
         if self.scale < 2 or self.scale & (self.scale - 1):
             raise ValueError(f"scale must be a power of two (2, 4, 8, ...), got {self.scale}")
         check_choice("global_skip", self.global_skip, GLOBAL_SKIPS)

@@ -19,11 +19,80 @@ def is_concrete(value: Any) -> bool:
     return not (value is None or callable(value) or isinstance(value, Tracer))
 
 
-def _numbers(name: str, value: Any) -> np.ndarray:
-    numbers = np.asarray(value)
-    if not jnp.issubdtype(numbers.dtype, jnp.number):
-        raise ValueError(f"{name} must be a number or a schedule, got {value!r}.")
+LARGEST_COUNT = 2**31 - 1
+"""The largest count of steps, samples or examples: counters are int32."""
+
+
+def _shown(value: Any) -> str:
+    """Return the value for a message, cut where it is long."""
+    try:
+        text = str(value) if isinstance(value, np.ndarray) else repr(value)
+    except ValueError:  # Python writes no integer of more than 4,300 digits
+        text = "a number of more than 4,300 digits"
+    return text if len(text) <= 200 else text[:200] + "..."
+
+
+def as_numbers(name: str, value: Any) -> np.ndarray:
+    """Return a concrete value as an array; raise ValueError unless it holds real numbers only.
+
+    Examples:
+        >>> as_numbers("max_norm", "1")
+        Traceback (most recent call last):
+            ...
+        ValueError: max_norm must be a number or a schedule, got '1'.
+    """
+    try:
+        numbers = np.asarray(value)
+    except (ValueError, TypeError, OverflowError):  # lists of lists of different lengths
+        numbers = np.asarray(None)
+    real = jnp.issubdtype(numbers.dtype, jnp.number)
+    if not real or jnp.issubdtype(numbers.dtype, jnp.complexfloating):
+        raise ValueError(f"{name} must be a number or a schedule, got {_shown(value)}.")
     return numbers
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` can be called.
+
+    Examples:
+        >>> check_callable("fn", 1.0)
+        Traceback (most recent call last):
+            ...
+        TypeError: fn must be a function, got 1.0.
+    """
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {_shown(value)}.")
+
+
+def check_transformation(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is an Optax transformation.
+
+    Examples:
+        >>> check_transformation("inner", 0.1)
+        Traceback (most recent call last):
+            ...
+        TypeError: inner must be an Optax transformation such as optax.sgd(0.1), got 0.1.
+    """
+    if not (callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))):
+        raise TypeError(
+            f"{name} must be an Optax transformation such as optax.sgd(0.1), got {_shown(value)}."
+        )
+
+
+def check_instance(name: str, value: Any, kind: type, maker: str) -> None:
+    """Raise TypeError unless `value` is of this type; `maker` says where one comes from."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__} ({maker}), got {_shown(value)}.")
+
+
+def check_key(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is one random key, typed or as two or more uint32."""
+    dtype = getattr(value, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and value.ndim == 0
+    if not (typed or (dtype == jnp.uint32 and value.ndim == 1)):
+        raise TypeError(
+            f"{name} must be one random key such as jax.random.key(0), got {_shown(value)}."
+        )
 
 
 def check_positive(name: str, value: Any, *, finite: bool = False) -> None:
@@ -40,8 +109,8 @@ def check_positive(name: str, value: Any, *, finite: bool = False) -> None:
         raise ValueError(f"{name} must be positive, got None.")
     if not is_concrete(value):
         return
-    numbers = _numbers(name, value)
-    if not np.all(numbers > 0):
+    numbers = as_numbers(name, value)
+    if not (numbers.size and np.all(numbers > 0)):
         raise ValueError(f"{name} must be positive, got {value}.")
     if finite and not np.all(np.isfinite(numbers)):
         raise ValueError(f"{name} must be finite, got {value}.")
@@ -72,15 +141,22 @@ def check_interval(
         raise ValueError(f"{name} must lie in {left}{low}, {high}{right}, got None.")
     if not is_concrete(value):
         return
-    numbers = _numbers(name, value)
+    numbers = as_numbers(name, value)
     above = numbers >= low if closed_low else numbers > low
     below = numbers <= high if closed_high else numbers < high
-    if not np.all(above & below):
+    if not (numbers.size and np.all(above & below)):
         raise ValueError(f"{name} must lie in {left}{low}, {high}{right}, got {value}.")
 
 
-def check_count(name: str, value: Any, minimum: int = 0, *, required: bool = False) -> None:
-    """Raise ValueError unless a concrete `value` is a whole number, at least `minimum`.
+def check_count(
+    name: str,
+    value: Any,
+    minimum: int = 0,
+    *,
+    maximum: int = LARGEST_COUNT,
+    required: bool = False,
+) -> None:
+    """Raise ValueError unless a concrete `value` is a whole number from `minimum` to `maximum`.
 
     None and schedules pass unless `required`.
 
@@ -94,9 +170,17 @@ def check_count(name: str, value: Any, minimum: int = 0, *, required: bool = Fal
         raise ValueError(f"{name} must be a whole number >= {minimum}, got {value}.")
     if not is_concrete(value):
         return
-    number = np.asarray(value)
-    if not (np.issubdtype(number.dtype, np.integer) and np.all(number >= minimum)):
-        raise ValueError(f"{name} must be a whole number >= {minimum}, got {value}.")
+    try:
+        number = np.asarray(value)
+    except (ValueError, TypeError, OverflowError):  # lists of lists of different lengths
+        number = np.asarray(None)
+    whole = number.size and np.issubdtype(number.dtype, np.integer)
+    if number.dtype == object and isinstance(value, int) and value > maximum:
+        whole, number = True, np.asarray(np.iinfo(np.uint64).max)  # beyond NumPy's integers
+    if not (whole and np.all(number >= minimum)):
+        raise ValueError(f"{name} must be a whole number >= {minimum}, got {_shown(value)}.")
+    if np.any(number > maximum):
+        raise ValueError(f"{name} must be at most {maximum}, got {_shown(value)}.")
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
@@ -117,7 +201,7 @@ Did you mean 'global_norm'?
     raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.{hint}")
 
 
-def check_floating(params: Any) -> None:
+def check_floating(params: Any, name: str = "params") -> None:
     """Raise ValueError, naming the leaf, if `params` holds anything but real floating-point arrays.
 
     Examples:
@@ -125,15 +209,18 @@ def check_floating(params: Any) -> None:
         Traceback (most recent call last):
             ...
         ValueError: Parameters must be real floating-point arrays, but ['steps'] has dtype int32. \
-Leave it out with optax.masked or cast it.
+Leave it out with optax.masked or cast it (argument params).
     """
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.floating):
+        try:
+            dtype = jnp.result_type(leaf)
+        except (TypeError, ValueError, OverflowError):  # no array at all
+            dtype = type(leaf).__name__
+        if isinstance(dtype, str) or not jnp.issubdtype(dtype, jnp.floating):
             where = jax.tree_util.keystr(path) or "the only leaf"
             raise ValueError(
                 f"Parameters must be real floating-point arrays, but {where} has dtype {dtype}. "
-                "Leave it out with optax.masked or cast it."
+                f"Leave it out with optax.masked or cast it (argument {name})."
             )
 
 

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import optax
 
 from clipjax._weighted_means import add_weighed, relative_weight
-from clipjax.optim._checks import check_count, check_floating, check_interval
+from clipjax.optim._checks import check_count, check_floating, check_interval, check_transformation
 from clipjax.optim._trees import increment, transformation, wide_dtype
 from clipjax.typing import ScalarOrSchedule
 
@@ -150,6 +150,7 @@ def accumulate_gradients(
         if every is None:
             raise ValueError("every must be a whole number >= 1 or a schedule, got None.")
         check_count("every", every, minimum=1)
+    check_transformation("inner", inner)
     inner = optax.with_extra_args_support(inner)
 
     def init(params: optax.Params) -> AccumulateState:

@@ -19,7 +19,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from clipjax.optim._checks import check_count, check_floating, check_interval, require_params
+from clipjax.optim._checks import (
+    check_count,
+    check_floating,
+    check_interval,
+    check_transformation,
+    require_params,
+)
 from clipjax.optim._trees import (
     describe,
     find_states,
@@ -100,7 +106,8 @@ def average_iterates(
         Gorbunov, Danilova, Gasnikov, 2020 (https://arxiv.org/abs/2005.10785), the x̄^N of the
         theorem on clipped-SGD.
     """
-    check_count("start", start)
+    check_transformation("inner", inner)
+    check_count("start", start, required=True)
     check_interval("decay", decay, 0, 1, closed_high=False)
     inner = optax.with_extra_args_support(inner)
 
@@ -193,6 +200,8 @@ def eval_params(opt_state: optax.OptState, params: optax.Params) -> optax.Params
             "scale_by_similar_triangles, average_iterates) in this optimizer state, which holds: "
             f"{state_names(opt_state)}. Evaluate such a method at its parameters."
         )
+    if not all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(params)):
+        raise TypeError(f"params must be a tree of arrays, got {type(params).__name__}.")
     leaves, treedef = jax.tree.flatten(params)
     owners: list[int | None] = [None] * len(leaves)
     for number, (_, state) in enumerate(states):

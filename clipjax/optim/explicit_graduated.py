@@ -17,11 +17,14 @@ import numpy as np
 import optax
 
 from clipjax.optim._checks import (
+    check_callable,
     check_choice,
     check_count,
     check_floating,
     check_interval,
+    check_key,
     check_positive,
+    check_transformation,
     is_concrete,
 )
 from clipjax.optim._trees import wide_dtype
@@ -132,10 +135,14 @@ def explicit_graduated_optimization(
         Sato, Iiduka, Explicit and implicit graduated optimization in deep neural networks, 2025
         (https://arxiv.org/abs/2412.11501), Algorithm 1.
     """
+    check_callable("fn", fn)
+    check_key("key", key)
+    if direction is not None:
+        check_transformation("direction", direction)
     deltas, steps = _stages(levels, steps_per_stage)
     if not callable(learning_rate):
         check_positive("learning_rate", learning_rate, finite=True)
-    check_floating(x0)
+    check_floating(x0, "x0")
     dtype = wide_dtype(x0)
     deltas = deltas.astype(dtype)
     inner = optax.identity() if direction is None else direction

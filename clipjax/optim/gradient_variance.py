@@ -49,7 +49,13 @@ import jax.numpy as jnp
 import optax
 
 from clipjax._weighted_means import relative_weight, squared_deviation
-from clipjax.optim._checks import check_count, check_floating, check_interval
+from clipjax.optim._checks import (
+    check_callable,
+    check_count,
+    check_floating,
+    check_interval,
+    check_transformation,
+)
 from clipjax.optim._trees import (
     describe,
     find_states,
@@ -192,6 +198,7 @@ def measure_gradient_variance(
         (https://arxiv.org/abs/1812.06162), Appendix A.1 (their estimator compares two batch sizes;
         with one micro-batch against the whole batch it is this one).
     """
+    check_transformation("inner", inner)
     check_count("micro_batch_size", micro_batch_size, minimum=1)
     check_interval("decay", decay, 0, 1, closed_high=False)
     inner = optax.with_extra_args_support(inner)
@@ -349,6 +356,7 @@ def per_example_variance(
         >>> print(stats.variance, stats.squared_norm)  # 1 + 1, 4 − 2/2
         2.0 3.0
     """
+    check_callable("loss", loss)
     check_count("chunk_size", chunk_size, minimum=1)
     check_floating(params)
     lengths = {len(leaf) for leaf in jax.tree.leaves(examples)}

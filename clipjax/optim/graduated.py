@@ -32,6 +32,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from clipjax.optim._checks import check_callable, check_instance
 from clipjax.optim._trees import increment, transformation
 from clipjax.optim.accumulation import accumulate_gradients
 from clipjax.optim.graduated_schedule import GraduatedSchedule
@@ -163,6 +164,8 @@ def staged(inner: InnerFactory, plan: StagePlan) -> optax.GradientTransformation
         ...     print(updates, end=" ")
         -1.0 -0.5 -0.5
     """
+    check_callable("inner", inner)
+    check_instance("plan", plan, StagePlan, "from clipjax.plan_stages")
     momenta = set(plan.schedule.momenta)
     if momenta == {0.0}:
         return optax.with_extra_args_support(inner(learning_rate=plan.learning_rate))

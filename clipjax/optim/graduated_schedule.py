@@ -19,6 +19,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import jax
+import numpy as np
+
 from clipjax.optim._checks import check_choice, check_count, check_interval, check_positive
 from clipjax.optim.noise_levels import (
     BOUNDED,
@@ -57,7 +60,10 @@ class GraduatedSchedule:
     def __post_init__(self):
         lengths = set()
         for name in ("levels", "learning_rates", "batch_sizes", "momenta"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            value = getattr(self, name)
+            if not isinstance(value, Sequence | np.ndarray | jax.Array):
+                raise TypeError(f"{name} must be one number for each stage, got {value!r}.")
+            object.__setattr__(self, name, tuple(value))
             lengths.add(len(getattr(self, name)))
         if len(lengths) != 1 or 0 in lengths:
             raise ValueError(
@@ -315,6 +321,7 @@ def graduated_schedule(
     check_noise_arguments(kind, momentum, gradient_bound)
     if gradient_std is not None:
         check_positive("gradient_std", gradient_std, finite=True)
+        check_interval("gradient_std", gradient_std, 0, 1e100)
     elif kind in BOUNDED:
         raise ValueError(f"kind={kind!r} needs gradient_std: its C does not cancel.")
     if max_batch_size is not None:

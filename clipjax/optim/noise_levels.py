@@ -161,6 +161,7 @@ def noise_level(
     check_positive("learning_rate", learning_rate, finite=True)
     check_positive("batch_size", batch_size, finite=True)
     check_positive("gradient_std", gradient_std, finite=True)
+    check_interval("gradient_std", gradient_std, 0, 1e100)
     check_noise_arguments(kind, momentum, gradient_bound)
     squared = variance_factor(kind, momentum, batch_size, gradient_std, gradient_bound)
     return learning_rate * squared**0.5
@@ -198,6 +199,7 @@ def solve_learning_rate(
     check_positive("noise", noise, finite=True)
     check_positive("batch_size", batch_size, finite=True)
     check_positive("gradient_std", gradient_std, finite=True)
+    check_interval("gradient_std", gradient_std, 0, 1e100)
     check_noise_arguments(kind, momentum, gradient_bound)
     return noise / variance_factor(kind, momentum, batch_size, gradient_std, gradient_bound) ** 0.5
 
@@ -242,6 +244,7 @@ kind='nshb_2024' stays above 0.2. Lower the learning rate or the momentum.
     check_positive("noise", noise, finite=True)
     check_positive("learning_rate", learning_rate, finite=True)
     check_positive("gradient_std", gradient_std, finite=True)
+    check_interval("gradient_std", gradient_std, 0, 1e100)
     check_noise_arguments(kind, momentum, gradient_bound)
     a, _ = FACTORS[kind](momentum)
     floor = variance_factor(kind, momentum, 1, 0.0, gradient_bound)  # k K²

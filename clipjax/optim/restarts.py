@@ -28,7 +28,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from clipjax.optim._checks import check_count, check_floating, is_concrete, require_params
+from clipjax.optim._checks import (
+    as_numbers,
+    check_count,
+    check_floating,
+    check_transformation,
+    is_concrete,
+    require_params,
+)
 from clipjax.optim._trees import increment, transformation
 from clipjax.optim.averaging import eval_params
 
@@ -69,7 +76,7 @@ def run_lengths(restart_steps: int | Sequence[int]) -> np.ndarray:
             f"restart_steps must be known at construction, got {restart_steps!r}; {remedy}. Under "
             "optax.inject_hyperparams name it in static_args."
         )
-    steps = np.asarray(restart_steps)
+    steps = as_numbers("restart_steps", restart_steps)
     if steps.ndim > 1 or not steps.size:
         raise ValueError(
             f"restart_steps must be a flat list of whole numbers, at least one, got "
@@ -131,6 +138,8 @@ def with_restarts(
         Gorbunov, Danilova, Gasnikov, 2020 (https://arxiv.org/abs/2005.10785), Algorithms 2 and 4:
         R-clipped-SSTM and R-clipped-SGD.
     """
+    if not callable(inner):
+        check_transformation("inner", inner)
     lengths = run_lengths(restart_steps)
 
     def method(run: jax.Array) -> optax.GradientTransformationExtraArgs:

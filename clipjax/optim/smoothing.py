@@ -16,9 +16,11 @@ import jax
 import jax.numpy as jnp
 
 from clipjax.optim._checks import (
+    check_callable,
     check_choice,
     check_count,
     check_floating,
+    check_key,
     check_positive,
     is_concrete,
 )
@@ -117,6 +119,8 @@ def smoothed_value_and_grad(
         the gradient from values on the sphere; Sato, Iiduka
         (https://arxiv.org/abs/2311.08745) for smoothing by heavy-tailed noise.
     """
+    check_callable("fn", fn)
+    check_key("key", key)
     check_positive("delta", delta, finite=True)
     check_choice("distribution", distribution, DISTRIBUTIONS)
     check_choice("estimator", estimator, ESTIMATORS)

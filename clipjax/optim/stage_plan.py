@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from clipjax.optim._checks import check_count
+from clipjax.optim._checks import as_numbers, check_count, check_instance
 from clipjax.optim.graduated_schedule import GraduatedSchedule, check_dataset
 
 
@@ -43,6 +43,10 @@ class StagePlan:
     example_ends: tuple[int, ...] = field(init=False)
 
     def __post_init__(self):
+        check_instance("schedule", self.schedule, GraduatedSchedule, "from graduated_schedule")
+        check_count("micro_batch_size", self.micro_batch_size, minimum=1, required=True)
+        if not isinstance(self.steps, Sequence):
+            raise TypeError(f"steps must be one number for each stage, got {self.steps!r}.")
         batches = self.schedule.batch_sizes
         if any(batch % self.micro_batch_size for batch in batches):
             raise ValueError(
@@ -56,6 +60,7 @@ class StagePlan:
                 f"{len(self.steps)}."
             )
         for steps in self.steps:
+            as_numbers("steps_per_stage", steps)
             if not steps >= 1:
                 raise ValueError(f"A stage must last one outer step or more, got {self.steps}.")
             check_count("steps_per_stage", steps, minimum=1)
@@ -169,6 +174,7 @@ def plan_stages(
             "Give either steps_per_stage or examples_per_stage, got "
             f"{steps_per_stage} and {examples_per_stage}."
         )
+    check_instance("schedule", schedule, GraduatedSchedule, "from graduated_schedule")
     schedule = schedule.in_multiples_of(micro_batch_size)
     check_dataset(schedule.batch_sizes, dataset_size)
     if steps_per_stage is not None:

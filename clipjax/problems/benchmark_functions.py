@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from clipjax.problems._checks import check_positive
+from clipjax.problems._checks import check_count, check_number, check_positive
 
 
 @dataclass(frozen=True)
@@ -440,6 +440,7 @@ class HappyCat:
 
     def __post_init__(self) -> None:
         _check_dimension(self.dimension)
+        check_number("exponent", self.exponent)
         if not 0 < self.exponent < 0.5:
             raise ValueError(f"exponent is {self.exponent}; it must lie between 0 and 1/2")
 
@@ -483,5 +484,4 @@ def _absolute(x: jax.Array) -> jax.Array:
 
 
 def _check_dimension(dimension: int) -> None:
-    if dimension < 1:
-        raise ValueError(f"dimension is {dimension}; it must be at least 1")
+    check_count("dimension", dimension)

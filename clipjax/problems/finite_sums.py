@@ -19,6 +19,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 
+from clipjax.problems._checks import check_number
 from clipjax.problems.protocols import Problem
 
 Matrix = np.ndarray | scipy.sparse.csr_array
@@ -113,10 +114,11 @@ class LogisticRegression:
     ridge: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_data(self.features, self.labels)
+        _check_data(self.features, "labels", self.labels)
         other = np.setdiff1d(self.labels, [-1, 1])
         if len(other):
             raise ValueError(f"label {other[0]}; labels of a logistic regression are -1 and +1")
+        check_number("ridge", self.ridge)
         if not (math.isfinite(self.ridge) and self.ridge >= 0):
             raise ValueError(f"ridge is {self.ridge}; it must be finite and not negative")
 
@@ -220,7 +222,8 @@ class PowerRegression:
     exponent: float
 
     def __post_init__(self) -> None:
-        _check_data(self.features, self.targets)
+        _check_data(self.features, "targets", self.targets)
+        check_number("exponent", self.exponent)
         if not 0 < self.exponent <= 1:
             raise ValueError(f"exponent is {self.exponent}; it must lie in (0, 1]")
 
@@ -415,11 +418,16 @@ def _device_rows(matrix: Any) -> np.ndarray | SparseRows:
     return sparse_rows(matrix) if scipy.sparse.issparse(matrix) else matrix
 
 
-def _check_data(features: Any, responses: np.ndarray) -> None:
+def _check_data(features: Any, name: str, responses: np.ndarray) -> None:
+    for argument, array in (("features", features), (name, responses)):
+        if not isinstance(array, np.ndarray | jax.Array) and not scipy.sparse.issparse(array):
+            raise TypeError(f"{argument} must be an array, got {type(array).__name__}")
+        if not (np.issubdtype(array.dtype, np.number) and np.isrealobj(array)):
+            raise ValueError(f"{argument} must hold real numbers, got dtype {array.dtype}")
     if features.ndim != 2 or responses.shape != (features.shape[0],):
         raise ValueError(
-            f"features of shape {features.shape} and {responses.shape} responses; expected (m, n) "
-            "and (m,)"
+            f"features of shape {features.shape} and {responses.shape} responses ({name}); "
+            "expected (m, n) and (m,)"
         )
     if 0 in features.shape:
         raise ValueError(f"features of shape {features.shape} are empty")

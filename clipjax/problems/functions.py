@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import jax
 
+from clipjax.problems._checks import check_number
+
 
 @dataclass(frozen=True)
 class Function:
@@ -33,6 +35,14 @@ class Function:
     strong_convexity: float = -math.inf
 
     def __post_init__(self) -> None:
+        if not callable(self.function):
+            raise TypeError(f"function is {self.function!r}; expected a function of an array")
+        if not isinstance(self.minimiser, tuple | list):
+            raise ValueError(f"minimiser is {self.minimiser!r}; expected a tuple of numbers")
+        for i, coordinate in enumerate(self.minimiser):
+            check_number(f"minimiser[{i}]", coordinate)
+        check_number("smoothness", self.smoothness)
+        check_number("strong_convexity", self.strong_convexity)
         if not (self.minimiser and all(map(math.isfinite, self.minimiser))):
             raise ValueError(f"minimiser is {self.minimiser}; it must be finite and not empty")
         if not math.isfinite(self.minimum):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from clipjax.problems._checks import check_positive
+from clipjax.problems._checks import check_number, check_positive
 from clipjax.problems._draws import uniforms
 
 
@@ -128,6 +128,7 @@ class SymmetricStable:
 
     def __post_init__(self) -> None:
         check_positive("scale", self.scale)
+        check_number("alpha", self.alpha)
         if not 0 < self.alpha <= 2:
             raise ValueError(f"alpha is {self.alpha}; the index of stability lies in (0, 2]")
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from clipjax.problems._checks import check_positive
+from clipjax.problems._checks import check_count, check_number, check_positive
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,12 @@ class Quadratic:
     spectrum: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not self.spectrum:
+        if not isinstance(self.spectrum, tuple | list | np.ndarray):
+            raise ValueError(f"spectrum is {self.spectrum!r}; expected a tuple of eigenvalues")
+        if not len(self.spectrum):
             raise ValueError("spectrum is empty; give one eigenvalue per coordinate")
         for i, eigenvalue in enumerate(self.spectrum):
+            check_number(f"spectrum[{i}]", eigenvalue)
             if not (math.isfinite(eigenvalue) and eigenvalue >= 0):
                 raise ValueError(
                     f"spectrum[{i}] is {eigenvalue}; eigenvalues must be finite and not negative"
@@ -97,6 +101,7 @@ class Rosenbrock:
     curvature: float = 100.0
 
     def __post_init__(self) -> None:
+        check_count("dimension", self.dimension)
         if self.dimension < 2:
             raise ValueError(f"dimension is {self.dimension}; Rosenbrock's valley needs at least 2")
         check_positive("curvature", self.curvature)

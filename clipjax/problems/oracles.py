@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from clipjax.problems._checks import check_count
 from clipjax.problems.finite_sums import FiniteSum
 from clipjax.problems.protocols import Noise, Problem
 
@@ -63,8 +64,7 @@ class Minibatch:
     batch_size: int
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}; it must be at least 1")
+        check_count("batch_size", self.batch_size)
 
     def sample(self, key: jax.Array, dtype: jnp.dtype) -> jax.Array:
         """Return ξ: the indices of b examples, each equally likely, int32 (b,)."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from clipjax.problems._checks import check_positive
+from clipjax.problems._checks import check_number, check_positive
 from clipjax.problems._draws import uniforms
 from clipjax.problems.protocols import Noise
 
@@ -181,6 +181,7 @@ class Pareto:
 
     def __post_init__(self) -> None:
         check_positive("scale", self.scale)
+        check_number("index", self.index)
         if not (math.isfinite(self.index) and self.index > 1):
             raise ValueError(
                 f"index is {self.index}; it must be finite and exceed 1, or the noise has no mean"
@@ -229,6 +230,8 @@ class Standardised:
 
     def __post_init__(self) -> None:
         check_positive("scale", self.scale)
+        if not callable(getattr(self.noise, "sample", None)):
+            raise TypeError(f"noise is {self.noise!r}; expected a Noise such as Normal()")
         if not math.isfinite(self.noise.variance):
             raise ValueError(f"{self.noise} has infinite variance; it cannot be standardised")
 

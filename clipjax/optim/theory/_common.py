@@ -12,6 +12,9 @@ from clipjax.optim.theory.constants import (
     for_accuracy_or_iterations,
 )
 
+LARGEST = 1e60
+"""The largest constant: its powers and products in the theorems are still floats."""
+
 
 def check_assumptions(
     *,
@@ -33,6 +36,9 @@ def check_assumptions(
     check_interval("moment", moment, 1, 2, closed_low=False)
     _check_probability(failure_probability)
     check_count("batch_size", batch_size, minimum=1)
+    lengths = {"smoothness": smoothness, "distance": distance, "noise_scale": noise_scale}
+    for name, value in (lengths | {"holder_constant": holder_constant}).items():
+        check_interval(name, value, 0, LARGEST, required=True)
 
 
 def _check_probability(value: float) -> None:
@@ -101,6 +107,7 @@ def restarted(
     check_positive("smoothness", smoothness, finite=True)
     check_interval("strong_convexity", strong_convexity, 0, smoothness, closed_low=False)
     check_positive("distance", distance, finite=True)
+    check_interval("distance", distance, 0, LARGEST)
     check_positive("accuracy", accuracy, finite=True)
     _check_probability(failure_probability)
     count = max(1, math.ceil(math.log2(strong_convexity * distance**2 / (2 * accuracy))))

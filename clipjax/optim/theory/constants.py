@@ -268,7 +268,7 @@ def for_accuracy_or_iterations(
         34
     """
     if iterations is not None and accuracy is None:
-        check_count("iterations", iterations, minimum=1)
+        check_count("iterations", iterations, minimum=1, maximum=2**53)
         if iterations < first:
             raise ValueError(f"iterations must be at least {first}{condition}, got {iterations}.")
         return constants(int(iterations))

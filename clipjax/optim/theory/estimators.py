@@ -9,7 +9,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from clipjax.optim._checks import check_count, check_floating, check_interval
+from clipjax.optim._checks import (
+    check_callable,
+    check_count,
+    check_floating,
+    check_interval,
+    check_key,
+)
 from clipjax.optim._trees import wide_dtype
 from clipjax.optim.clipping import scaled_norm
 
@@ -54,8 +60,11 @@ def estimate_smoothness(
         >>> print(f"{estimate_smoothness(f, jnp.zeros(2), jax.random.key(0)):.4f}")
         6.0000
     """
+    check_callable("fn", fn)
+    check_key("key", key)
     check_count("steps", steps, minimum=1)
     check_floating(params)
+    params = jax.tree.map(jnp.asarray, params)
     gradient = jax.grad(fn)
 
     def scaled(tree: optax.Params, norm: jax.Array) -> optax.Params:
@@ -100,7 +109,11 @@ def estimate_smoothness_from_gradients(points: optax.Params, gradients: optax.Up
         >>> print(estimate_smoothness_from_gradients(x, x * jnp.array([2.0, 6.0])))
         6.0
     """
+    check_floating(points, "points")
+    check_floating(gradients, "gradients")
+    points, gradients = jax.tree.map(jnp.asarray, (points, gradients))
     _count("points", points, 2)
+    _count("gradients", gradients, 2)
 
     def lengths_of_steps(tree: optax.Params) -> jax.Array:
         dtype = wide_dtype(tree)
@@ -154,6 +167,11 @@ def estimate_noise_scale(
         2.5000
     """
     check_interval("moment", moment, 1, 2, closed_low=False)
+    check_floating(gradients, "gradients")
+    gradients = jax.tree.map(jnp.asarray, gradients)
+    if mean is not None:
+        check_floating(mean, "mean")
+        mean = jax.tree.map(jnp.asarray, mean)
     count = _count("gradients", gradients, 2 if mean is None else 1)
     dtype = wide_dtype(gradients)
     wide = jax.tree.map(lambda leaf: leaf.astype(dtype), gradients)
