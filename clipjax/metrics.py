@@ -10,6 +10,7 @@ from collections.abc import Iterable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 
 def _check_numbers(minimum: int, **arguments: jax.Array | np.ndarray) -> None:
@@ -30,7 +31,7 @@ def _check_whole(name: str, value: int, minimum: int, maximum: int) -> None:
 
 
 def _check_range(data_range: float) -> None:
-    if isinstance(data_range, jax.core.Tracer):
+    if isinstance(data_range, Tracer):
         return
     if not isinstance(data_range, int | float | np.number) or not 0 < data_range < 1e18:
         raise ValueError("data_range must be one positive number below 1e18")
