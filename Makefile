@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 2
 
-.PHONY: demo docs test test-faults test-lowest lint format clean
+.PHONY: demo docs test test-faults test-lowest fuzz lint format clean
 
 # Exact versions are the ones pip resolves from pyproject.toml's lower bounds.
 .venv/ready: pyproject.toml
@@ -23,6 +23,9 @@ test: .venv/ready  ## every test but the long fault drills
 
 test-faults: .venv/ready  ## kills each task's run twenty times
 	$(BIN)/python -m pytest -q -m faults --timeout 3600
+
+fuzz: .venv/ready  ## 1,000 wrong inputs; FUZZ_SEED says which
+	$(BIN)/python -m pytest -q -s -m faults tests/faults
 
 # The oldest versions that pyproject.toml admits, in an environment of their own.
 .venv-lowest/ready: .venv/ready

@@ -311,6 +311,7 @@ def solve_momentum(
     }
     for name, number in numbers.items():
         check_positive(name, number, finite=True)
+    check_interval("gradient_std", gradient_std, 0, 1e100)
     check_noise_arguments(kind, 0.0, gradient_bound)
     variance = gradient_std**2 / batch_size
     ratio = (noise / learning_rate) ** 2 / variance  # δ² over that of momentum 0

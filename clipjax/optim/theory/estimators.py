@@ -172,6 +172,11 @@ def estimate_noise_scale(
     if mean is not None:
         check_floating(mean, "mean")
         mean = jax.tree.map(jnp.asarray, mean)
+        if jax.tree.structure(mean) != jax.tree.structure(gradients):
+            raise ValueError(
+                "mean must be a tree like one gradient, "
+                f"{jax.tree.structure(gradients)}, got {jax.tree.structure(mean)}."
+            )
     count = _count("gradients", gradients, 2 if mean is None else 1)
     dtype = wide_dtype(gradients)
     wide = jax.tree.map(lambda leaf: leaf.astype(dtype), gradients)
