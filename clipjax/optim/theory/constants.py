@@ -65,7 +65,8 @@ class BatchSizes:
         """
         # The count becomes a float first: an integer square overflows at 46 341.
         steps = jnp.asarray(count, float) + self.offset
-        size = jnp.ceil(self.scale * steps ** _whole(self.exponent))
+        scale = min(self.scale, float(jnp.finfo(steps.dtype).max))  # larger ones end at the maximum
+        size = jnp.ceil(scale * steps ** _whole(self.exponent))
         return jnp.clip(size, self.minimum, LARGEST_BATCH).astype(jnp.int32)
 
     def total(self, steps: int) -> int:
