@@ -53,7 +53,7 @@ def restore(workdir: Path, bench: Workbench) -> tuple[configs.Run, TrainState]:
     example = meshes.place(next(data.calibration(1, **meshes.process())), bench.mesh)
     abstract = jax.eval_shape(program.init, build.make_controls(run), example)
     position = Position(data_seed=run.seed, batch_size=run.batch_size)
-    with Checkpoints(workdir / "checkpoints", position) as checkpoints:
+    with Checkpoints(workdir / "checkpoints", position, reads_only=True) as checkpoints:
         state = checkpoints.restore(abstract, meshes.replicated(bench.mesh))
     if state is None:
         raise FileNotFoundError(

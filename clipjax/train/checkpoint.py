@@ -50,15 +50,19 @@ class Checkpoints:
         directory: the folder, made if absent.
         position: stored with each checkpoint; a different one at restoring is refused.
         keep: how many of the newest to keep, at least 2 so that a damaged one has a predecessor.
+        reads_only: leave everything as it is; a damaged checkpoint is only passed over.
     """
 
-    def __init__(self, directory: Path, position: Position, *, keep: int = 2):
+    def __init__(
+        self, directory: Path, position: Position, *, keep: int = 2, reads_only: bool = False
+    ):
         import orbax.checkpoint as ocp
 
         if keep < 2:
             raise ValueError(f"keep is {keep}; expected at least 2, one may be found damaged")
         self._ocp = ocp
         self._position = position
+        self._reads_only = reads_only
         self._directory = Path(directory).resolve()
         self._saving: int | None = None
         # Orbax logs each save, and that metadata of one host is missing. Its threads log their
@@ -69,7 +73,8 @@ class Checkpoints:
             self._directory,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep,
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=not reads_only,  # it may be a save that is under way
+                read_only=reads_only,
                 step_prefix="step",
                 async_options=ocp.AsyncOptions(
                     post_finalization_callback=self._write_manifest,
@@ -256,6 +261,8 @@ class Checkpoints:
             "using the one before it",
             stacklevel=3,
         )
+        if self._reads_only:
+            return
         if jax.process_index() == 0:
             aside = self._directory.parent / "damaged_checkpoints"
             aside.mkdir(exist_ok=True)

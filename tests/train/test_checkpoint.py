@@ -310,3 +310,19 @@ def test_another_model_or_optimizer_is_refused_not_taken_for_damage(tmp_path, me
 def test_keep_must_leave_a_predecessor(tmp_path):
     with pytest.raises(ValueError, match="keep is 1"):
         Checkpoints(tmp_path, POSITION, keep=1)
+
+
+def test_a_reader_leaves_everything_as_it_is(tmp_path, mesh):
+    folder = tmp_path / "checkpoints"
+    save(folder, mesh, (1, 2))
+    under_way = folder / "step_3.orbax-checkpoint-tmp"
+    under_way.mkdir()
+    truncate(folder / "step_2")
+    before = sorted(tmp_path.rglob("*"))
+    abstract = jax.eval_shape(lambda: make_state(0))
+    with Checkpoints(folder, POSITION, reads_only=True) as checkpoints:
+        told = pytest.warns(UserWarning, match="checkpoint of step 2 .* is damaged")
+        with told:
+            found = checkpoints.restore(abstract, meshes.replicated(mesh))
+    assert digest(found) == digest(make_state(1))
+    assert sorted(tmp_path.rglob("*")) == before
