@@ -94,7 +94,7 @@ def test_hills_interval_covers_as_often_as_it_says():
         (lambda: block_tail_index(np.ones(10), 6), "block_size is 6"),
         (lambda: block_tail_index(np.ones((2, 2, 2))), r"shape \(2, 2, 2\)"),
         (lambda: median_block_tail_index(np.ones(10), (6, 7)), "none of the block sizes"),
-        (lambda: hill_tail_index(np.ones(10), 0), r"k is \[0\]"),
+        (lambda: hill_tail_index(np.ones(10), 0), r"k \(of ks\) is \[0\]"),
         (lambda: hill_tail_index(np.ones(10), 10), "from 1 to 9"),
         (lambda: hill_tail_index(np.array([1.0, 2, 0, 0]), 2), "3-th largest value is 0"),
         (lambda: hill_tail_index(np.ones((4, 2)), 2), r"shape \(4, 2\)"),

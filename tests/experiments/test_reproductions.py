@@ -54,7 +54,10 @@ def test_configs_build_and_name_their_command(path, monkeypatch, tmp_path):
 
 def test_a_missing_libsvm_file_says_where_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setenv("CLIPJAX_LIBSVM_DIR", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match=r"heart from https://.*libsvmtools"):
+    with pytest.raises(
+        ValueError,
+        match=r"heart\.py, line \d+: FileNotFoundError.*heart from https://.*libsvmtools",
+    ):
         load(ROOT / "configs" / "tails" / "heart.py")
 
 

@@ -166,7 +166,7 @@ def test_jit_vmap_and_trees_and_traced_plans():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"levels": ()}, "levels must be one number per stage"),
+        ({"levels": ()}, r"levels must be positive, got \(\)"),
         ({"levels": (1.0, 0.0)}, "levels must be positive"),
         ({"levels": (np.inf, 1.0)}, "levels must be finite"),
         ({"levels": 1.0}, r"levels must be one number per stage, got shape \(\)"),
