@@ -35,7 +35,7 @@ from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
 from experiments.setup import config_files
 from experiments.setup.checks import ONE_OR_MORE, POSITIVE, SEED, OneOf, Range, check_fields
-from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 from experiments.setup.provenance import git_commit, versions
 
 
@@ -311,7 +311,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment from the command line."""
     command = parse(ExplicitGraduatedCommand, arguments)
     start_jax(command)
-    summary = run(command.config, command.workdir)
+    with working_in(command.workdir):
+        summary = run(command.config, command.workdir)
     console = Console()
     console.width = max(console.width, 104)  # so much the table needs
     console.print(table(summary))

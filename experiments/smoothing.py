@@ -29,13 +29,15 @@ from rich.table import Table
 import clipjax
 from clipjax import analysis, problems
 from clipjax.optim.smoothing import DISTRIBUTIONS
+from clipjax.train.files import replacing
 from clipjax.train.log import write_json
 from experiments.high_probability import readable
+from experiments.high_probability.chunks import write_npz
 from experiments.report import smoothing as figures
 from experiments.report.style import style
 from experiments.setup import config_files
 from experiments.setup.checks import ONE_OR_MORE, POSITIVE, OneOf, Range, check_fields
-from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 from experiments.setup.labels import in_terminal
 from experiments.setup.provenance import git_commit, versions
 
@@ -175,12 +177,12 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         "versions": versions(),
         "git_commit": git_commit(),
     }
-    (workdir / "figures").mkdir(parents=True, exist_ok=True)
     flat = {f"{name}/{part}": a for name, arrays in found.items() for part, a in arrays.items()}
-    np.savez_compressed(workdir / "curves.npz", allow_pickle=False, **flat)
+    write_npz(workdir / "curves.npz", flat)
     with style():
         for name, draw in (("smoothing", figures.smoothing), ("laws", figures.laws)):
-            (workdir / "figures" / f"{name}.png").write_bytes(draw(flat, summary))
+            with replacing(workdir / "figures" / f"{name}.png") as file:
+                file.write(draw(flat, summary))
     write_json(workdir / "summary.json", summary)
     return summary
 
@@ -257,8 +259,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment from the command line."""
     command = parse(SmoothingCommand, arguments)
     start_jax(command)
+    with working_in(command.workdir):
+        summary = run(command.config, command.workdir)
     console = Console()
-    console.print(table(run(command.config, command.workdir)))
+    console.print(table(summary))
     figures = f"{command.workdir / 'figures'}/smoothing.png, laws.png"
     console.print(in_terminal(figures), soft_wrap=True)
     return 0

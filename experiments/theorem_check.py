@@ -30,7 +30,6 @@ from clipjax import problems, theory
 from clipjax.analysis import quantiles
 from clipjax.optim.theory import constants as theory_constants
 from clipjax.train import mesh as meshes
-from clipjax.train.files import remove_leftovers
 from clipjax.train.log import ProgressLine, write_json
 from experiments.high_probability import Method, checks, replica_keys, simulate
 from experiments.report.page import Cell, Page, Section, Table, to_markdown
@@ -38,7 +37,7 @@ from experiments.report.write import write_page
 from experiments.setup import config as configs
 from experiments.setup import memory, pace
 from experiments.setup.checks import check_fields
-from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 from experiments.setup.labels import plain
 from experiments.setup.provenance import git_commit, versions
 
@@ -292,28 +291,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     for setting in settings:
         make_constants(*setting, command)  # a bad number is told before anything is computed
-    rows = []
-    with ProgressLine("theorems", len(settings), 0) as line:
-        for done, setting in enumerate(settings, 1):
-            rows.append(check(*setting, command, line.say))
-            line.update(done, setting[0])
+    with working_in(command.workdir):
+        rows = []
+        with ProgressLine("theorems", len(settings), 0) as line:
+            for done, setting in enumerate(settings, 1):
+                rows.append(check(*setting, command, line.say))
+                line.update(done, setting[0])
+        _write(rows, command, time.monotonic() - began)
+    return 0 if all(row["holds"] for row in rows) else 1
+
+
+def _write(rows: Sequence[dict[str, Any]], command: TheoremCommand, seconds: float) -> None:
+    """Write summary.json and the page, and print both."""
     summary = {
         "name": "theorem_check",
         "rows": rows,
         "command": {k: str(v) for k, v in vars(command).items()},
-        "wall_time": time.monotonic() - began,
+        "wall_time": seconds,
         "device": meshes.describe(),
         "versions": versions(),
         "git_commit": git_commit(),
     }
-    remove_leftovers(command.workdir)
     write_json(Path(command.workdir) / "summary.json", summary)
     made = Page(
         "Theorems and measured tails", "", (Section("Bounds", (table(rows, command.replicas),)),)
     )
     print(to_markdown(made))
     print(plain(write_page(made, command.workdir, "report")))
-    return 0 if all(row["holds"] for row in rows) else 1
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Run the experiment from the command line."""
 
 import argparse
+import reprlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -46,7 +47,8 @@ def load(path: Path) -> Config:
     config = config_files.run_file(path).get("config")
     if not isinstance(config, Config):
         raise ValueError(
-            f"{path} yields config = {config!r}; expected an experiments.high_probability.Config"
+            f"{path} yields config = {reprlib.repr(config)}; expected an "
+            "experiments.high_probability.Config"
         )
     return config
 

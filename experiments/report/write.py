@@ -1,6 +1,5 @@
 """From a grid's folder to report.md, report.html and figures/*.png."""
 
-import os
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 import rich.table
 from rich.console import Console
 
+from clipjax.train.files import replacing
 from experiments.report import (
     classes,
     export,
@@ -127,10 +127,8 @@ def _terminal(table: page.Table) -> rich.table.Table:
 
 
 def _write(path: Path, content: bytes) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
+    with replacing(path) as file:
+        file.write(content)
     return path
 
 

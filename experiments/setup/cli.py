@@ -225,6 +225,8 @@ def explain(main: Callable[[], int], *, kept: str = KEPT) -> int:
             sys.stdout.flush()
             return code
         except KeyboardInterrupt:
+            if not listener.interrupted():  # no signal came: a config file raised it, say
+                return _failed(f"interrupted; {kept}", signals.EXIT_INTERRUPTED, silence)
             return _failed(_stopped_by(listener, kept), listener.exit_code(), silence)
         except Exception as error:  # all are told here, and raised again where they are bugs
             if listener.interrupted() and not listener.saves:

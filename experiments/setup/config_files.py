@@ -11,7 +11,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
-from experiments.setup import reading
+from experiments.setup import failures, reading
 from experiments.setup.checks import nearest
 from experiments.setup.config import (
     Duration,
@@ -72,9 +72,9 @@ def run_file(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         if error.filename == str(path):  # it cannot be read
             raise
-        raise ValueError(_what_failed(path, error)) from error
+        raise failures.ToldInFull(_what_failed(path, error)) from error
     except (Exception, SystemExit) as error:  # it is any program, and may fail in any way
-        raise ValueError(_what_failed(path, error)) from error
+        raise failures.ToldInFull(_what_failed(path, error)) from error
 
 
 def _what_failed(path: Path, error: BaseException) -> str:
@@ -84,7 +84,7 @@ def _what_failed(path: Path, error: BaseException) -> str:
         return f"{_place(path, error.lineno)}: {error.msg}{f': {shown}' if shown else ''}"
     frames = traceback.extract_tb(error.__traceback__)
     line = next((frame.lineno for frame in reversed(frames) if frame.filename == str(path)), None)
-    said = str(error)
+    said = failures.said(error)
     if isinstance(error, SystemExit):
         said = f"sys.exit({error.code!r}): a config file yields a config and does not end"
     elif isinstance(error, TypeError) and (field := _unknown_field(error)):
@@ -94,9 +94,9 @@ def _what_failed(path: Path, error: BaseException) -> str:
         said += f"; {nearest(missing[1], {**_TYPES, 'Grid': Grid})}" if missing else ""
     elif isinstance(error, SyntaxError):  # of a module that it imports
         said = f"{_place(error.filename, error.lineno)}: {error.msg}"
-    elif not isinstance(error, ValueError) or not said:
+    elif not isinstance(error, ValueError) and said != type(error).__name__:
         # The values of ours name their field and cure; of other errors the kind says something.
-        said = f"{type(error).__name__}{f': {said}' if said else ''}"
+        said = f"{type(error).__name__}: {said}"
     return f"{_place(path, line)}: {said}"
 
 

@@ -43,6 +43,23 @@ _MEMORY = (
 )
 
 
+class ToldInFull(ValueError):
+    """An error whose own text says all, whatever it was raised from."""
+
+
+def said(error: BaseException) -> str:
+    """Return an error's text; the name of its kind where it has none or fails to make it.
+
+    Examples:
+        >>> said(ValueError("keep is 1")), said(KeyError())
+        ('keep is 1', 'KeyError')
+    """
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # a class of the user's: its text is any program
+        return type(error).__name__
+
+
 def in_one_line(error: BaseException) -> str | None:
     """Return an error of the machine with its cure in one line; None for any other error.
 
@@ -52,6 +69,8 @@ def in_one_line(error: BaseException) -> str | None:
         >>> in_one_line(KeyError("x")) is None
         True
     """
+    if isinstance(error, ToldInFull):
+        return None
     if line := _of_one(error):
         return line
     # A library's error about something else, raised where a disk had failed.
@@ -73,7 +92,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _of_one(error: BaseException) -> str | None:
-    text = str(error)
+    text = said(error)
     if isinstance(error, OSError) and error.errno is not None:
         return _system_error(error)
     if found := re.search(r"\[os_error_code='(\d+)'", text):  # TensorStore
@@ -82,8 +101,8 @@ def _of_one(error: BaseException) -> str | None:
     if any(os.strerror(full) in text for full in (errno.ENOSPC, errno.EDQUOT)):  # ArrayRecord
         return _line("", errno.ENOSPC)
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED: Out of memory" in text:
-        said = text.splitlines()[0] if text else "no size is known"
-        return _MEMORY.format(said=said)
+        size = "no size is known" if text == type(error).__name__ else text.splitlines()[0]
+        return _MEMORY.format(said=size)
     return None
 
 
