@@ -34,8 +34,8 @@ fuzz: .venv/ready  ## 1,000 wrong inputs; FUZZ_SEED says which
 	@touch $@
 
 # What CI runs of it; LOWEST= (empty) runs every test.
-LOWEST ?= tests/train/test_checkpoint.py tests/train/test_loop.py tests/data/test_pipeline.py \
-	tests/experiments/test_config_files.py tests/experiments/test_evaluate.py tests/experiments/test_report.py
+LOWEST ?= tests/train/test_checkpoint.py tests/train/test_loop.py \
+	tests/experiments/test_config_files.py tests/experiments/test_evaluate.py
 
 test-lowest: .venv-lowest/ready  ## the tests that touch other packages most, with the lowest versions
 	.venv-lowest/bin/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not faults' $(LOWEST)

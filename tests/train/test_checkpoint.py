@@ -197,7 +197,9 @@ def test_a_checkpoint_never_appears_without_its_manifest(tmp_path, mesh, monkeyp
     assert seen == [(True, ["run", "state"])]
     listed = json.loads((tmp_path / "step_1" / manifest.NAME).read_text())["files"]
     found = {str(p.relative_to(tmp_path / "step_1")) for p in files(tmp_path / "step_1")}
-    assert found - set(listed) == {manifest.NAME, "_CHECKPOINT_METADATA", "commit_success.txt"}
+    # Orbax can do without these two; older versions write only the first.
+    spare = {"_CHECKPOINT_METADATA", "commit_success.txt"}
+    assert {manifest.NAME} <= found - set(listed) <= {manifest.NAME} | spare
 
 
 def test_a_manifest_that_cannot_be_written_leaves_no_checkpoint(tmp_path, mesh, monkeypatch):
