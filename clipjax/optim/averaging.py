@@ -203,7 +203,9 @@ def eval_params(opt_state: optax.OptState, params: optax.Params) -> optax.Params
     if not all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(params)):
         raise TypeError(f"params must be a tree of arrays, got {type(params).__name__}.")
     leaves, treedef = jax.tree.flatten(params)
-    if params is None or params == []:  # a masked group may hold no array, but is a tree
+    if params is None or (
+        isinstance(params, list) and not params
+    ):  # a masked group may hold no array, but is a tree
         raise ValueError(f"params must hold the parameters, got {params!r}.")
     owners: list[int | None] = [None] * len(leaves)
     for number, (_, state) in enumerate(states):
