@@ -180,3 +180,45 @@ def wrong_path(draw: random.Random) -> Case:
     path = draw.choice(ODD_PATHS)
     line = (*without(arguments, flag), f"{flag}={path}")
     return Case("path: odd", command, line, needs)
+
+
+# -- The laboratory's texts -----------------------------------------------------------------------
+
+TEXTS = {
+    "--methods": (
+        *("nonsense", "sgd(", "", " ", "A = ", "= sgd", "A = B = sgd", "sgd sgd", "A == sgd"),
+        *("A = os.system('touch new')", "A = __import__('os').system('touch new')"),
+        *("A = optax.sgd(1/0)", "A = optax.sgd('x')", "A = optax.sgd(0.1).__class__"),
+        *("A = optax.sgd(1e400)", "A = optax.sgd(0.1, 0.1, True, 1, 2, 3)", "A = optax.nothing(1)"),
+        *("A = clipjax.clipped_sgd(0.1)", "A = clipjax.clipped_sgd(-1, 1)", "A = lambda: 1"),
+        *("A = open('new', 'w')", "A = [c for c in ().__class__.__bases__]", "A = exec('1')"),
+        *("A = optax.sgd(" + "(" * 300 + "1" + ")" * 300 + ")", "A = optax.sgd(9**9**9)"),
+        *("A = optax.sgd(0.1) if True else 1", "A = jax.numpy.zeros(10**12)", "A = optax"),
+    ),
+    "--noises": (
+        *("nonsense", "", "normal(", "student_t(0)", "student_t(-1)", "student_t(nan)"),
+        *("minibatch(5)", "minibatch", "os.getcwd", "normal('x')", "student_t(1, 2, 3, 4)"),
+        *("stable(3)", "burr(1)", "pareto(0)", "weibull()", "7", "standardised(normal, 1)"),
+    ),
+    "--problem": (
+        *("nonsense", "", "quadratic(", "quadratic(-1)", "quadratic('x')", "rosenbrock(0)"),
+        *(
+            "rosenbrock(1e9)",
+            "logistic_regression",
+            "logistic_regression(3)",
+            "7",
+            "quadratic(nan)",
+        ),
+        *("clipjax.problems.Ackley(-1)", "clipjax.problems.nothing", "os.getcwd()", "normal"),
+    ),
+    "--levels": ("0", "1", "2", "nan", "-1", "x"),
+    "--reference": ("nonsense", " "),
+}
+
+
+def wrong_text(draw: random.Random) -> Case:
+    """Return an experiment with a text that names no method, noise, problem or level."""
+    flag = draw.choice(["--methods"] * 3 + list(TEXTS))
+    text = draw.choice(TEXTS[flag])
+    line = (*without(LINES["high_probability"][0], flag), f"{flag}={text}")
+    return Case(f"text: {flag}", "high_probability", line, must_refuse=True)

@@ -25,6 +25,8 @@ BROKEN = {
     "another type": b"config = [1, 2]\n",
     "a class": b"from experiments.config import Run\nconfig = Run\n",
     "memory": b"raise MemoryError\n",
+    "interrupt": b"raise KeyboardInterrupt\n",
+    "a folder opened": b"open('/')\n",
     "an odd name": b"from experiments.config import Runn\n",
     "a module": b"import experiments.config\nconfig = experiments.config.Nothing()\n",
     "brackets": b"config = " + b"(" * 500 + b")" * 500 + b"\n",
@@ -46,7 +48,8 @@ def broken_config(draw: random.Random) -> Case:
     name = draw.choice(["broken.py"] * 5 + ["bro ken.py", "bröken.py", "broken", "[red].py"])
     line = (f"--config={name}", "--workdir", "new")
     damages = (Damage(name, "write", BROKEN[kind]),)
-    return Case(f"config: {kind}", command, line, (), damages, True, name)
+    names = "" if kind == "interrupt" else name
+    return Case(f"config: {kind}", command, line, (), damages, True, names)
 
 
 def wrong_config(draw: random.Random) -> Case:

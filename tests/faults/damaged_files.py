@@ -1,6 +1,5 @@
 """Files changed by something else: those of runs and experiments, prepared data, raw data."""
 
-import dataclasses
 import random
 
 from tests.faults.cases import Case, Damage
@@ -207,8 +206,3 @@ def rows(draw: random.Random) -> Case:
     arguments = without(LINES["high_probability"][0], "--problem")
     line = (*arguments, "--problem", f'logistic_regression("{path}")')
     return Case(f"rows: {how}", "high_probability", line, (), damages, how != "no end" or None)
-
-
-def undamaged(case: Case) -> Case:
-    """Return the same command on what is whole; the control of the kinds that need it."""
-    return dataclasses.replace(case, damages=(), must_refuse=False, names="")

@@ -186,8 +186,9 @@ def _judge_files(
             yield f"{name!r} changed, though the command failed"
         elif name not in before and after[name] is not None and case.must_refuse:
             yield f"{name!r} was written, though the command failed"
+    kept = set(before.values())  # what was damaged already may be moved aside
     for name, content in after.items():
-        if content is not None and name not in before and not _whole(folder / name):
+        if content not in kept | {None} and name not in before and not _whole(folder / name):
             yield f"{name!r} is half-written"
 
 

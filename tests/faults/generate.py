@@ -14,6 +14,7 @@ from tests.faults.cases import Case
 KINDS: dict[Callable[[random.Random], Case], int] = {
     command_lines.wrong_flag: 30,
     command_lines.wrong_path: 12,
+    command_lines.wrong_text: 10,
     config_files.broken_config: 12,
     config_files.wrong_config: 8,
     config_files.wrong_config_path: 4,

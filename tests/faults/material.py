@@ -31,30 +31,11 @@ run = Run(
 )
 """
 
-TAIL = tuple(
-    [
-        "--problem",
-        "quadratic",
-        "--dimension",
-        "2",
-        "--noises",
-        "normal",
-        "--steps",
-        "4",
-        "--replicas",
-        "16",
-        "--chunk",
-        "8",
-        "--records",
-        "2",
-        "--methods",
-        "sgd",
-        "--levels",
-        "0.5",
-        "--seed",
-        "0",
-    ]
-)
+_TAIL = """
+    --problem quadratic --dimension 2 --noises normal --steps 4 --replicas 16 --chunk 8
+    --records 2 --methods sgd --levels 0.5 --seed 0
+"""
+TAIL = tuple(_TAIL.split())
 """Flags of a high_probability experiment of a second."""
 
 

@@ -5,6 +5,7 @@ FUZZ_SEED=7 for others. A failure names its case; `python -m tests.faults.drive 
 it alone.
 """
 
+import importlib
 import os
 import shutil
 
@@ -70,6 +71,17 @@ def test_what_cases_begin_from_is_right(command, tmp_path, made):
 @pytest.mark.parametrize("command", drive.COMMANDS)
 def test_what_all_cases_begin_from_is_right(command, tmp_path, made):
     test_what_cases_begin_from_is_right(command, tmp_path, made)
+
+
+@pytest.mark.parametrize("command", ["theorem_check", "smoothing", "explicit_graduated"])
+def test_nothing_is_computed_where_nothing_can_be_written(command, tmp_path, made, monkeypatch):
+    module = importlib.import_module(drive.COMMANDS[command])
+    compute = "check" if command == "theorem_check" else "run"
+    monkeypatch.setattr(module, compute, lambda *_: pytest.fail("it is computed"))
+    arguments, needs = command_lines.LINES[command]
+    line = (*command_lines.without(arguments, "--workdir"), "--workdir", "a_file/run")
+    case = Case("a file", command, line, needs, (command_lines.FILE,), True, "a_file: Not a dir")
+    assert drive.run(case, tmp_path / "case", made).faults == ()
 
 
 # -- The judge ------------------------------------------------------------------------------------
