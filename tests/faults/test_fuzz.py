@@ -80,7 +80,7 @@ def test_nothing_is_computed_where_nothing_can_be_written(command, tmp_path, mad
     monkeypatch.setattr(module, compute, lambda *_: pytest.fail("it is computed"))
     arguments, needs = command_lines.LINES[command]
     line = (*command_lines.without(arguments, "--workdir"), "--workdir", "a_file/run")
-    case = Case("a file", command, line, needs, (command_lines.FILE,), True, "a_file: Not a dir")
+    case = Case("a file", command, line, needs, (command_lines.FILE,), True, "Not a directory")
     assert drive.run(case, tmp_path / "case", made).faults == ()
 
 
