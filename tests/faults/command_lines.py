@@ -193,6 +193,14 @@ TEXTS = {
         *("A = clipjax.clipped_sgd(0.1)", "A = clipjax.clipped_sgd(-1, 1)", "A = lambda: 1"),
         *("A = open('new', 'w')", "A = [c for c in ().__class__.__bases__]", "A = exec('1')"),
         *("A = optax.sgd(" + "(" * 300 + "1" + ")" * 300 + ")", "A = optax.sgd(9**9**9)"),
+        *(
+            "A = optax._src.base.os.getcwd()",
+            "A = clipjax.data.os.getcwd()",
+            "A = optax.sgd",
+            "A = 3",
+        ),
+        *("A = jax.numpy.load('x')", "A = subprocess.run('ls')", "A = builtins.eval('1')"),
+        *("A = clipjax.clip_by_global_norm(-1.0)", "1 + "),
         *("A = optax.sgd(0.1) if True else 1", "A = jax.numpy.zeros(10**12)", "A = optax"),
     ),
     "--noises": (
@@ -209,6 +217,7 @@ TEXTS = {
             "7",
             "quadratic(nan)",
         ),
+        *("logistic_regression('/')", "rosenbrock(1, 2, 3, 4, 5)", "quadratic(1, 2)(3)"),
         *("clipjax.problems.Ackley(-1)", "clipjax.problems.nothing", "os.getcwd()", "normal"),
     ),
     "--levels": ("0", "1", "2", "nan", "-1", "x"),

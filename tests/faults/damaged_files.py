@@ -206,3 +206,33 @@ def rows(draw: random.Random) -> Case:
     arguments = without(LINES["high_probability"][0], "--problem")
     line = (*arguments, "--problem", f'logistic_regression("{path}")')
     return Case(f"rows: {how}", "high_probability", line, (), damages, how != "no end" or None)
+
+
+NAMES = (
+    "no_such",
+    "a/b/c",
+    "digits/..",
+    "",
+    "../x",
+    "sp ace",
+    "digits@",
+    "digits/x",
+    "image_folder",
+)
+NAMES += (
+    "image_folder/",
+    "image_folder/a.b",
+    "image_folder/" + "x" * 300,
+    "mnist",
+    "cifar10",
+    "\udcff",
+)
+
+
+def dataset(draw: random.Random) -> Case:
+    """Return the preparation of a data set of an odd name, or of one whose raw files are junk."""
+    name = draw.choice(NAMES)
+    files = draw.sample(["train.txt", "train/a/1.png", "test/a/1.jpg", "x.zip", "val.txt"], 2)
+    damages = tuple(Damage(f"raw/{file}", "write", draw.randbytes(40)) for file in files)
+    line = (f"--dataset={name}", "--raw-dir", "raw", "--data-dir", "new")
+    return Case("raw: a name", "prepare", line, (), damages, True)

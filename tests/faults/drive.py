@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.setup.cli import explain
+from experiments.setup.failures import said
 from tests.faults.cases import Case, Damage
 
 COMMANDS = {
@@ -120,7 +121,7 @@ def call(main: Callable, arguments: Sequence[str], folder: Path) -> tuple[int, s
                     f for f in traceback.extract_tb(error.__traceback__) if "tests" not in f[0]
                 ]
                 where = f"{Path(frames[-1][0]).name}:{frames[-1][1]}" if frames else "?"
-                broken.append(f"traceback: {type(error).__name__}: {error!s:.200} ({where})")
+                broken.append(f"traceback: {type(error).__name__}: {said(error):.200} ({where})")
                 del error
             gc.collect()  # what would complain of its own end does so here
         for stream in spoken:

@@ -24,6 +24,7 @@ KINDS: dict[Callable[[random.Random], Case], int] = {
     damaged_files.tail: 6,
     damaged_files.prepared: 8,
     damaged_files.raw: 14,
+    damaged_files.dataset: 5,
     damaged_files.rows: 6,
 }
 """How to make a case of each kind, and how often that is done."""
