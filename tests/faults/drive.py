@@ -224,7 +224,11 @@ def contents(folder: Path) -> dict[str, bytes | None]:
 
 
 def apply(damage: Damage, folder: Path) -> None:
-    """Damage a file of a folder; nothing happens where no file fits the pattern."""
+    """Damage a file of a folder.
+
+    Raises:
+        LookupError: no file fits the pattern, so that the case would try nothing.
+    """
     if damage.how == "write" and "*" not in damage.file:
         (folder / damage.file).parent.mkdir(parents=True, exist_ok=True)
         (folder / damage.file).write_bytes(damage.content)
@@ -233,7 +237,7 @@ def apply(damage: Damage, folder: Path) -> None:
     if "*" not in damage.file:
         fitting = [folder / damage.file]
     if not fitting:
-        return
+        raise LookupError(f"nothing in {folder} fits {damage.file}")
     path = fitting[int(damage.pick * len(fitting))]
     old = path.read_bytes() if path.exists() else b""
     where = int(damage.at * len(old))
