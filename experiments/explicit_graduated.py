@@ -34,7 +34,7 @@ from clipjax.optim.smoothing import DISTRIBUTIONS
 from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
 from experiments.setup import config_files
-from experiments.setup.checks import ONE_OR_MORE, POSITIVE, SEED, OneOf, Range, check_fields
+from experiments.setup.checks import ONE_OR_MORE, POSITIVE, SEED, OneOf, Range, Such, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 from experiments.setup.provenance import git_commit, versions
 
@@ -94,6 +94,8 @@ REFERENCE: dict[str, tuple[float, float, float]] = {
     "rosenbrock": (math.nan, math.nan, math.nan),
 }
 
+_EVEN = Such("and even, since antithetic samples come in pairs", lambda count: count % 2 == 0)
+
 Name: TypeAlias = Annotated[str, OneOf(tuple(SETTINGS))]
 
 
@@ -105,13 +107,13 @@ class Config:
     """Names of functions."""
     dimension: Annotated[int, Range(1, 2**20)] = 50
     """Number of coordinates n."""
-    stages: Annotated[int, Range(1, 10_000)] = 50
+    stages: Annotated[int, Range(2, 10_000)] = 50
     """M: the geometric plan has M levels, the nice plan M+1."""
     delta_final: Annotated[float, Range(0, 1, open_low=True)] = 0.01
     """The last noise level; the first is 1."""
     steps_per_stage: Annotated[int, Range(1, 1_000_000)] = 20
     """Gradient steps per noise level."""
-    num_samples: Annotated[int, Range(1, 1_000_000)] = 100
+    num_samples: Annotated[int, Range(2, 1_000_000), _EVEN] = 100
     """Samples per gradient."""
     distribution: Annotated[str, OneOf(DISTRIBUTIONS)] = "gaussian"
     """Law of the noise."""

@@ -29,6 +29,18 @@ def test_files_hold_what_was_returned_and_failures_are_named(tmp_path):
             assert result["solved"] == sum(gap < 0.01 for gap in result["gaps"])
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"stages": 1}, "stages is 1; expected"),  # the geometric plan's only level is the first
+        ({"num_samples": 5}, "num_samples is 5; expected .* even"),
+    ],
+)
+def test_what_a_later_method_refuses_is_told_at_once(changed, words):
+    with pytest.raises(ValueError, match=words):
+        Config(**changed)
+
+
 def test_divergence_is_counted_and_shown(monkeypatch):
     gaps = {"nice": np.array([1.5, np.inf]), "descent": np.array([np.inf, np.inf])}
     found = {name: experiment._summarise(gap, SMALL) for name, gap in gaps.items()}
@@ -41,7 +53,7 @@ def test_divergence_is_counted_and_shown(monkeypatch):
 
 def test_methods_share_starts_and_plain_descent_has_the_same_steps():
     # Schwefel's waves are wide: one small step leaves every method near its start.
-    config = Config(functions=("schwefel",), dimension=2, stages=1, steps_per_stage=1, seeds=3)
+    config = Config(functions=("schwefel",), dimension=2, stages=2, steps_per_stage=1, seeds=3)
     nice, plain = (experiment.final_gaps("schwefel", m, config) for m in ("nice", "descent"))
     assert np.ptp(nice) > 100
     np.testing.assert_allclose(nice, plain, rtol=0.05)

@@ -42,8 +42,8 @@ LINES = {
     ),
     "smoothing": _line("--workdir new --functions drop_wave --stages 2 --points 8 --resolution 3"),
     "explicit_graduated": _line(
-        "--workdir new --functions sphere --dimension 2 --stages 1 --steps-per-stage 1 "
-        "--num-samples 1 --seeds 1"
+        "--workdir new --functions sphere --dimension 2 --stages 2 --steps-per-stage 1 "
+        "--num-samples 2 --seeds 1"
     ),
     "prepare": _line("--dataset digits --data-dir data"),
     "report": _line("--workdir grid", "grid"),

@@ -158,11 +158,11 @@ def raw(draw: random.Random) -> Case:
     else:
         folder = draw.choice(list(FOLDERS))
         zipped = draw.random() < 0.3 and folder in ("pictures", "masks")
-        file = f"raw/zipped_{folder}/*.zip" if zipped else f"raw/{folder}/**/*"
+        file = f"raw/zipped_{folder}.zip" if zipped else f"raw/{folder}/**/*"
         damage = _damage(draw, file, ("cut", "empty", "flip", "folder", "loop", "missing"))
         refused = None if damage.how in ("missing", "flip") else True if zipped else None
-        folder = f"zipped_{folder}" if zipped else folder
-    dataset = FOLDERS[folder.removeprefix("zipped_")]
+        folder = f"zipped_{folder}.zip" if zipped else folder
+    dataset = FOLDERS[folder.removeprefix("zipped_").removesuffix(".zip")]
     line = ("--dataset", f"{dataset}/mine", "--raw-dir", f"raw/{folder}", "--data-dir", "new")
     line += ("--skip-damaged",) if skips else ()
     refused = None if skips else refused

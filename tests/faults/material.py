@@ -69,11 +69,11 @@ def make(folder: Path) -> None:
     asked = iter((False, True))
     follow(tail, folder / "chunks" / "chunks_of", should_stop=lambda: next(asked))
     data.prepare("digits", folder / "data" / "data")
-    write_raw(folder / "raw")
+    write_raw(folder / "raw" / "raw")
 
 
 def write_raw(folder: Path) -> None:
-    """Write raw data: pictures/, masks/, large/ (in the formats of the three folders), rows.txt."""
+    """Write raw data: pictures/, masks/, large/, in the three formats; two zipped."""
     classes = ("cat", "dog")
     for split in ("train", "val"):
         for number, name in enumerate(classes):
@@ -92,9 +92,8 @@ def write_raw(folder: Path) -> None:
         (masks / "JPEGImages" / f"{split}.png").write_bytes(picture(i, 8, 8))
         (masks / "SegmentationClass" / f"{split}.png").write_bytes(picture(i, 8, 8, mask=True))
         (masks / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(f"{split}\n")
-    (folder / "rows.txt").write_text("+1 1:0.5 2:1\n-1 2:-0.5\n+1 1:1\n-1 1:-2 2:1\n" * 4)
     for name in ("pictures", "masks"):
-        shutil.make_archive(str(folder / f"zipped_{name}" / name), "zip", folder / name)
+        shutil.make_archive(str(folder / f"zipped_{name}"), "zip", folder / name)
 
 
 def picture(seed: int, height: int, width: int, *, mask: bool = False) -> bytes:

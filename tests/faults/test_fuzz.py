@@ -5,13 +5,15 @@ FUZZ_SEED=7 for others. A failure names its case; `python -m tests.faults.drive 
 it alone.
 """
 
+import dataclasses
 import importlib
 import os
+import random
 import shutil
 
 import pytest
 
-from tests.faults import command_lines, drive, generate, material
+from tests.faults import command_lines, damaged_files, drive, generate, material
 from tests.faults.cases import Case, Damage
 
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
@@ -71,6 +73,21 @@ def test_what_cases_begin_from_is_right(command, tmp_path, made):
 @pytest.mark.parametrize("command", drive.COMMANDS)
 def test_what_all_cases_begin_from_is_right(command, tmp_path, made):
     test_what_cases_begin_from_is_right(command, tmp_path, made)
+
+
+KINDS = ("run_json", "checkpoint", "grid", "tail", "prepared", "raw")
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_damaged_was_whole(kind, tmp_path, made):
+    draw, seen = random.Random(0), {}
+    for _ in range(30):
+        case = getattr(damaged_files, kind)(draw)
+        seen[case.command, case.arguments] = case
+    for number, case in enumerate(seen.values()):
+        whole = dataclasses.replace(case, damages=(), must_refuse=False, names="")
+        assert drive.run(whole, tmp_path / str(number), made).faults == (), case
 
 
 @pytest.mark.parametrize("command", ["theorem_check", "smoothing", "explicit_graduated"])
