@@ -43,6 +43,25 @@ class Position:
     batch_size: int
 
 
+def check_path(directory: Path) -> None:
+    """Refuse a folder that TensorStore, which writes the arrays, would take for another one.
+
+    It reads a backslash as a slash, and paths that are UTF-8 alone.
+
+    Raises:
+        ValueError: such a path.
+
+    Examples:
+        >>> check_path(Path("runs/a b"))
+    """
+    path = str(Path(directory).resolve())
+    if "\\" in path or path.encode("utf-8", "ignore").decode() != path:
+        raise ValueError(
+            f"{path!r} cannot hold checkpoints: the library that writes them takes no backslashes "
+            "and no names that are not UTF-8; choose another folder, or rename that part of it"
+        )
+
+
 class Checkpoints:
     """The checkpoints of one run; a context manager that waits for pending saves at its end.
 
@@ -51,6 +70,9 @@ class Checkpoints:
         position: stored with each checkpoint; a different one at restoring is refused.
         keep: how many of the newest to keep, at least 2 so that a damaged one has a predecessor.
         reads_only: leave everything as it is; a damaged checkpoint is only passed over.
+
+    Raises:
+        ValueError: `keep` below 2, or a directory that `check_path` refuses.
     """
 
     def __init__(
@@ -60,6 +82,7 @@ class Checkpoints:
 
         if keep < 2:
             raise ValueError(f"keep is {keep}; expected at least 2, one may be found damaged")
+        check_path(directory)
         self._ocp = ocp
         self._position = position
         self._reads_only = reads_only

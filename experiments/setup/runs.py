@@ -8,7 +8,7 @@ from typing import Any
 import jax
 
 from clipjax.train import mesh as meshes
-from clipjax.train.checkpoint import Checkpoints, Position
+from clipjax.train.checkpoint import Checkpoints, Position, check_path
 from clipjax.train.log import finite_or_null, scalars, write_json
 from clipjax.train.loop import NonFiniteLoss, Outcome, train
 from clipjax.train.state import digest
@@ -88,6 +88,7 @@ def run_one(
         ValueError: bad config, the workdir is another run's, or another process works on it;
             nothing has been written then.
     """
+    check_path(workdir)
     with working_in(workdir):
         return _run_one(run, workdir, bench, name or workdir.name, should_stop)
 

@@ -101,6 +101,13 @@ def test_nothing_is_computed_where_nothing_can_be_written(command, tmp_path, mad
     assert drive.run(case, tmp_path / "case", made).faults == ()
 
 
+@pytest.mark.parametrize("path", ["$\\alpha", "caf\udce9"])
+def test_a_run_begins_in_no_folder_that_its_checkpoints_would_miss(path, tmp_path, made):
+    line = ("--config", "tiny.py", "--workdir", path)
+    case = Case("path", "train", line, ("configs",), must_refuse=True, names="checkpoints")
+    assert drive.run(case, tmp_path / "case", made).faults == ()
+
+
 # -- The judge ------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,14 @@ def save(folder, mesh, steps):
             checkpoints.save(on(mesh, make_state(step)))
 
 
+@pytest.mark.parametrize("name", ["a\\b", os.fsdecode(b"caf\xe9")])
+def test_paths_that_the_writer_takes_for_others_are_refused(name, tmp_path):
+    """TensorStore would write a\\b's arrays into a/b, where no run finds them again."""
+    with pytest.raises(ValueError, match="cannot hold checkpoints"):
+        Checkpoints(tmp_path / name, POSITION)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_no_checkpoint_gives_none(tmp_path, mesh):
     assert restore(tmp_path, mesh) is None
 
