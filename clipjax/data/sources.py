@@ -440,8 +440,8 @@ def _root(data_dir: str | Path | None) -> Path:
     root = default_data_dir() if data_dir is None else _folder("data_dir", data_dir)
     if str(root).encode("utf-8", "ignore").decode() != str(root):
         raise ValueError(
-            f"data_dir is {str(root)!r}, which is not UTF-8: ArrayRecord opens no such path; choose "
-            "another folder, or rename that part of it"
+            f"data_dir is {str(root)!r}, which is not UTF-8: ArrayRecord opens no such path; "
+            "choose another folder, or rename that part of it"
         )
     return root
 

@@ -173,6 +173,6 @@ def test_a_builder_that_is_ended_leaves_a_folder_that_the_next_removes(tmp_path)
 
 
 def test_a_folder_that_array_record_cannot_open_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="data_dir is .* not UTF-8"):
+    with pytest.raises(ValueError, match="which is not UTF-8: ArrayRecord"):
         prepare("digits", tmp_path / os.fsdecode(b"caf\xe9"))
     assert list(tmp_path.iterdir()) == []

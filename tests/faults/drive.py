@@ -1,7 +1,6 @@
 """Runs a case and judges what came of it: `python -m tests.faults.drive SEED NUMBER` shows one."""
 
 import contextlib
-import gc
 import importlib
 import json
 import os
@@ -123,7 +122,6 @@ def call(main: Callable, arguments: Sequence[str], folder: Path) -> tuple[int, s
                 where = f"{Path(frames[-1][0]).name}:{frames[-1][1]}" if frames else "?"
                 broken.append(f"traceback: {type(error).__name__}: {said(error):.200} ({where})")
                 del error
-            gc.collect()  # what would complain of its own end does so here
         for stream in spoken:
             stream.flush()
             stream.seek(0)
