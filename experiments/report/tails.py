@@ -32,13 +32,14 @@ def quantile_curves(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]
                 value, low, high = (_finite(part[column, 1:]) for part in parts)
                 panel.plot(calls, value, color=shown.color, linestyle=shown.line)
                 panel.fill_between(calls, low, high, color=shown.color, alpha=0.25, linewidth=0)
-            panel.set(xscale="log", yscale="log")
-            panel.yaxis.set_major_locator(LogLocator(numticks=20))
-            panel.yaxis.set_minor_formatter(NullFormatter())
         row[0].set_ylabel(f"{in_figure(noise_label(noise, summary))}\nf(x) − f*")
     for top, bottom, level in zip(axes[0], axes[-1], levels, strict=True):
         top.set_title(f"{100 * level:g} % quantile")
         bottom.set_xlabel("stochastic gradients")
+    _make_log(axes)
+    for panel in axes.flat:
+        panel.yaxis.set_major_locator(LogLocator(numticks=20))
+        panel.yaxis.set_minor_formatter(NullFormatter())
     _legend(figure, summary)
     return style.png(figure)
 
@@ -60,12 +61,12 @@ def survival_curves(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]
             share = np.arange(len(final), 0, -1) / len(final)
             kept = np.isfinite(final)
             panel.step(final[kept], 100 * share[kept], color=shown.color, linestyle=shown.line)
-        panel.set(
-            xscale="log", yscale="log", xlabel="s", title=in_figure(noise_label(noise, summary))
-        )
+        panel.set(xlabel="s", title=in_figure(noise_label(noise, summary)))
+    axes[0][0].set_ylabel("replicas with final f(x) − f* ≥ s")
+    _make_log(axes)
+    for panel in axes.flat:
         panel.xaxis.set_major_locator(LogLocator(numticks=20))
         panel.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
-    axes[0][0].set_ylabel("replicas with final f(x) − f* ≥ s")
     _legend(figure, summary)
     return style.png(figure)
 
@@ -84,6 +85,20 @@ def noise_label(noise: str, summary: Mapping[str, Any]) -> str:
 
 def _finite(values: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(values), values, np.nan)
+
+
+def _make_log(axes: np.ndarray) -> None:
+    """Make the shared axes of panels that are drawn logarithmic.
+
+    Where no panel has a positive value (all replicas diverged, or all are at the minimum),
+    Matplotlib finds no limits and fails; these are given here.
+    """
+    for name in ("x", "y"):
+        least = (getattr(panel, f"{name}axis").get_minpos() for panel in axes.flat)
+        if not np.isfinite(min(least)):
+            axes.flat[0].set(**{f"{name}lim": (0.1, 1.0)})
+    for panel in axes.flat:
+        panel.set(xscale="log", yscale="log")
 
 
 def _legend(figure: Figure, summary: Mapping[str, Any]) -> None:

@@ -189,7 +189,7 @@ TEXTS = {
         *("nonsense", "sgd(", "", " ", "A = ", "= sgd", "A = B = sgd", "sgd sgd", "A == sgd"),
         *("A = os.system('touch new')", "A = __import__('os').system('touch new')"),
         *("A = optax.sgd(1/0)", "A = optax.sgd('x')", "A = optax.sgd(0.1).__class__"),
-        *("A = optax.sgd(1e400)", "A = optax.sgd(0.1, 0.1, True, 1, 2, 3)", "A = optax.nothing(1)"),
+        *("A = optax.sgd(0.1, 0.1, True, 1, 2, 3)", "A = optax.nothing(1)"),
         *("A = clipjax.clipped_sgd(0.1)", "A = clipjax.clipped_sgd(-1, 1)", "A = lambda: 1"),
         *("A = open('new', 'w')", "A = [c for c in ().__class__.__bases__]", "A = exec('1')"),
         *("A = optax.sgd(" + "(" * 300 + "1" + ")" * 300 + ")", "A = optax.sgd(9**9**9)"),
