@@ -154,7 +154,7 @@ def judge(case: Case, code: int, output: str) -> Iterator[str]:
     if case.must_refuse is False and code != 0:
         yield "refused, and is right"
     if code in (1, 2):
-        told = re.search(r"^error: .", output, re.MULTILINE)
+        told = re.search(r"^(\S+: )?error: .", output, re.MULTILINE)  # argparse names its program
         boxed = "For full helptext" in output
         checked = case.command == "theorem_check" and "report.html" in output  # a bound is broken
         if not (told or boxed or checked):
