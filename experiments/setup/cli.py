@@ -189,6 +189,7 @@ def stop_on_signal() -> Callable[[], bool]:
 
 def stopped(workdir: Path) -> int:
     """Say that a run was stopped and saved; return the exit code."""
+    signals.current().wait_for_answer()
     print(f"stopped and saved; the same line goes on ({plain(workdir)})", file=sys.stderr)
     return signals.current().exit_code()
 

@@ -37,6 +37,7 @@ class Listener:
         self.came: list[signal.Signals] = []
         self.saves = self._forwards = False
         self._terminals = [fd for fd in (1, 2) if os.isatty(fd)]
+        self._answered = threading.Event()
 
     def interrupted(self) -> bool:
         """Return whether a signal came."""
@@ -62,6 +63,11 @@ class Listener:
         if self._forwards and number != signal.SIGTERM:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    def wait_for_answer(self) -> None:
+        """Let the thread answer a Ctrl-C before the caller prints what came of it."""
+        if self.saves and signal.SIGINT in self.came:
+            self._answered.wait(PATIENCE)
+
     def watch(self, pipe: int) -> None:
         """Read the numbers of signals from a pipe until it is closed (in a thread)."""
         first, told = None, False
@@ -83,6 +89,7 @@ class Listener:
                 if self.saves:
                     told = True
                     say("stopping after this step, to be saved; Ctrl-C again ends at once")
+                    self._answered.set()
             elif time.monotonic() - first > APART:
                 end_at_once("ended at once; what was saved before is kept", EXIT_INTERRUPTED)
 
@@ -100,7 +107,8 @@ def listening() -> Iterator[Listener]:
     listener = Listener()
     pipe, end = os.pipe()
     os.set_blocking(end, False)
-    threading.Thread(target=listener.watch, args=(pipe,), daemon=True).start()
+    thread = threading.Thread(target=listener.watch, args=(pipe,), daemon=True)
+    thread.start()
     heard = [s for s in SIGNALS if signal.getsignal(s) is not signal.SIG_IGN]
     before = {number: signal.signal(number, listener.handle) for number in heard}
     wakeup = signal.set_wakeup_fd(end, warn_on_full_buffer=False)
@@ -113,6 +121,7 @@ def listening() -> Iterator[Listener]:
         for number, handler in before.items():
             signal.signal(number, handler)
         os.close(end)
+        thread.join(PATIENCE)  # what it has to say comes before what the caller prints next
 
 
 _LISTENERS: list[Listener] = []
