@@ -30,7 +30,7 @@ from rich.table import Table
 
 import clipjax
 from clipjax import problems
-from clipjax.optim.smoothing import DISTRIBUTIONS
+from clipjax.optim.graduated.smoothing import DISTRIBUTIONS
 from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
 from experiments.setup import config_files

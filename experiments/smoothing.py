@@ -28,7 +28,7 @@ from rich.table import Table
 
 import clipjax
 from clipjax import analysis, problems
-from clipjax.optim.smoothing import DISTRIBUTIONS
+from clipjax.optim.graduated.smoothing import DISTRIBUTIONS
 from clipjax.train.files import replacing
 from clipjax.train.log import write_json
 from experiments.high_probability import readable

@@ -23,7 +23,7 @@ from clipjax.optim._checks import (
     check_interval,
     check_positive,
 )
-from clipjax.optim.smoothing import DISTRIBUTIONS
+from clipjax.optim.graduated.smoothing import DISTRIBUTIONS
 
 NORMAL_RANGE = 8.5
 """Normal noise is cut here; beyond lies a mass of 2e-17."""

@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 import clipjax
-from clipjax.optim.random_clipping import clip_at_random
+from clipjax.optim.clipping.random import clip_at_random
 from experiments.report import style
 
 BEFORE, AFTER, LEVEL = "#8A8A8A", "#0072B2", "#D55E00"

@@ -110,9 +110,9 @@ ATTACKS = [
     "optax._src.base.jax.numpy.load('X.npy')",
     "optax.contrib._sam.jnp.load('X.npy')",
     "jax._src.numpy.lax_numpy.builtins.eval('1')",
-    "clipjax.optim.clipping.jax.numpy.load('X.npy')",
-    "clipjax.optim.clipping.optax.sgd",  # harmless, but optax.sgd is its name
-    "clipjax.optim.clipping.jnp.load('X.npy')",
+    "clipjax.optim.clipping.norms.jax.numpy.load('X.npy')",
+    "clipjax.optim.clipping.norms.optax.sgd",  # harmless, but optax.sgd is its name
+    "clipjax.optim.clipping.norms.jnp.load('X.npy')",
     "clipjax.optim.theory.constants.math.factorial(1)",
     "clipjax.problems._draws.uniforms",
     "clipjax.analysis.quantiles.np.load('X')",
@@ -227,7 +227,7 @@ def test_what_takes_for_ever_or_all_memory_is_refused_at_once(text):
         ("nowhere.adam(1)", "'nowhere' is none of clipjax, jax.numpy, math, numpy, optax"),
         ("nowhere.adam(1)", "--allow-import nowhere"),
         ("optax._src.alias.sgd(1)", "'_src' is private"),
-        ("clipjax.optim.clipping.jax.jit", "leads to 'jax', which is not allowed"),
+        ("clipjax.optim.clipping.norms.jax.jit", "leads to 'jax', which is not allowed"),
     ],
 )
 def test_what_is_wrong_is_said(text, words):

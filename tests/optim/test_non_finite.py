@@ -15,7 +15,7 @@ import pytest
 
 import clipjax
 from clipjax.optim import theory
-from clipjax.optim._tensor_norms import most_shortened
+from clipjax.optim.clipping._tensor_norms import most_shortened
 from tests.optim import written_out as rules
 from tests.optim.problems import feed, gradients, tree
 from tests.optim.test_contract import ROWS, graduated_schedule

@@ -17,7 +17,7 @@ from clipjax.optim._checks import (
     check_key,
 )
 from clipjax.optim._trees import wide_dtype
-from clipjax.optim.clipping import scaled_norm
+from clipjax.optim.clipping.norms import scaled_norm
 
 
 def estimate_smoothness(

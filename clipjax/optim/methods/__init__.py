@@ -1,0 +1,33 @@
+"""Whole methods with clipping inside, in place of `optax.sgd` or `optax.adam`."""
+
+from clipjax.optim.methods.clipped_adaptive import (
+    ACClipState,
+    MomentsState,
+    acclip,
+    clipped_adagrad,
+    clipped_adam,
+)
+from clipjax.optim.methods.clipped_sgd import (
+    clipped_sgd,
+)
+from clipjax.optim.methods.similar_triangles import (
+    ClippedSSTMState,
+    SimilarTrianglesState,
+    clipped_sstm,
+    scale_by_similar_triangles,
+    sstm_step_size,
+)
+
+__all__ = [
+    "ACClipState",
+    "ClippedSSTMState",
+    "MomentsState",
+    "SimilarTrianglesState",
+    "acclip",
+    "clipped_adagrad",
+    "clipped_adam",
+    "clipped_sgd",
+    "clipped_sstm",
+    "scale_by_similar_triangles",
+    "sstm_step_size",
+]
