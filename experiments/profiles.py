@@ -118,11 +118,10 @@ def terminal_table(found: Scored, max_ratio: float) -> Table:
 
 def remarks(table: TimesTable, found: Scored) -> list[str]:
     """Return in words what was missing, and which workloads tell nothing apart."""
-    lost = ~np.isfinite(found.ratios).any(axis=0)
     return table.gaps() + [
         f"no submission reaches {name}: counts for nobody"
-        for name, nobody in zip(found.workloads, lost, strict=True)
-        if nobody
+        for name, ratios in zip(found.workloads, found.ratios.T, strict=True)
+        if not np.isfinite(ratios).any()
     ]
 
 

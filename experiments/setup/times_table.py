@@ -190,10 +190,10 @@ def read_variants(pairs: Sequence[str], workloads: Sequence[str]) -> list[tuple[
                 )
         if found.setdefault(variant, base) != base or pairs.count(pair) > 1:
             raise ValueError(f"--variants {pair}: {variant!r} is named as a variant twice")
-    for base in found.values():
+    for variant, base in found.items():
         if base in found:
             raise ValueError(
-                f"--variants {base}={[v for v, b in found.items() if b == base][0]}: {base!r} is "
-                f"itself a variant of {found[base]!r}; expected a workload that counts"
+                f"--variants {base}={variant}: {base!r} is itself a variant of {found[base]!r}; "
+                "expected a workload that counts"
             )
     return [(workloads.index(base), workloads.index(variant)) for variant, base in found.items()]
