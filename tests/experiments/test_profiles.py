@@ -138,7 +138,7 @@ def test_what_is_missing_counts_as_not_reached_and_is_said(write, capsys, tmp_pa
 
 
 def test_other_columns_byte_order_marks_and_spaces_do_not_matter(write):
-    text = "\ufeffx,trial,study,workload,submission,time_to_target_s\r\n1,0,0, w ,a, 2.5 \r\n\r\n"
+    text = "\ufeffsubmission,x,trial,study,workload,time_to_target_s\r\na,1,0,0, w , 2.5 \r\n\r\n"
     table = read_times(write(text))
     assert (table.submissions, table.workloads) == (("a",), ("w",))
     assert table.workload_times().tolist() == [[2.5]]
