@@ -95,7 +95,8 @@ _SAID = (
     "these differ. Where half of the seeds or more do not reach it, the median is infinite: not "
     "reached. A difference smaller than the distance of two evaluations says nothing. Seconds are "
     "examples divided by the images per second that the run had measured by then: compilation is "
-    "not in them, evaluations are. Bold is the least of a column."
+    "not in them, evaluations are; where other work shared the machine they say little. Bold is "
+    "the least of a column."
 )
 _PROFILES = (
     "Profiles and scores put the tasks together, by AlgoPerf's rules: a method's time on a task is "
