@@ -15,6 +15,7 @@ from experiments.report import (
     graduated,
     page,
     published,
+    response,
     results,
     scores,
     sections,
@@ -50,7 +51,8 @@ def write_report(workdir: Path, *, thesis: bool = False) -> Path:
         FileNotFoundError: if the folder or a run's summary is missing.
         ValueError: if there is nothing to report or a file is damaged; both name the file.
     """
-    return write_page(make_page(*read(workdir), thesis=thesis), workdir, "report")
+    made = response.added(make_page(*read(workdir), thesis=thesis), workdir)
+    return write_page(made, workdir, "report")
 
 
 def write_page(made: page.Page, workdir: Path, name: str) -> Path:
@@ -65,7 +67,7 @@ def write_page(made: page.Page, workdir: Path, name: str) -> Path:
 def show(workdir: Path, console: Console) -> None:
     """Print the report's tables in the terminal. Raises as `write_report`."""
     grid, heavy = read(workdir)
-    tables = scores.tables(grid)
+    tables = response.tables(workdir) + scores.tables(grid)
     tables += [table for groups in grid.values() if (table := classes.iou_table(groups))]
     tables += graduated.tables(graduated.select(grid))
     if heavy is not None:
@@ -82,7 +84,7 @@ def read(workdir: Path) -> tuple[Grid, Tails | None]:
     heavy = None
     if folder.is_dir():
         heavy = tail_results.read(folder)
-    if not grid and heavy is None:
+    if not grid and heavy is None and not response.there(workdir):
         raise ValueError(
             f"{workdir} holds no runs (expected {workdir}/TASK/METHOD/seed0/summary.json); "
             "run python -m experiments.compare first"
@@ -148,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report from the command line."""
     command = parse(ReportCommand, arguments)
     grid, heavy = read(command.workdir)
-    made = make_page(grid, heavy, thesis=command.thesis)
+    made = response.added(make_page(grid, heavy, thesis=command.thesis), command.workdir)
     written = [write_page(made, command.workdir, "report")]
     line = f"python -m experiments.report --workdir {shlex.quote(str(command.workdir))}"
     line += " --thesis" if command.thesis else ""

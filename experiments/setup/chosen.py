@@ -202,18 +202,22 @@ def numbers(method: MethodRecord) -> list[str]:
     return [path for path, drawn in method["space"].items() if drawn.get("type") != "Choice"]
 
 
-def neighbours(method: MethodRecord) -> tuple[Neighbour, Neighbour]:
-    """Return the trials next to the chosen one in the first number that was searched.
+def neighbours(method: MethodRecord, path: str | None = None) -> tuple[Neighbour, Neighbour]:
+    """Return the trials next to the chosen one in a value.
+
+    Args:
+        method: what was found for a run.
+        path: of the value, a number; None takes the first number that was searched.
 
     Returns:
         The next lower and the next higher value, each with its trial; None where there is none.
     """
-    paths = numbers(method)
-    if not paths or method["chosen"] is None:
+    path = path or next(iter(numbers(method)), None)
+    if path is None or method["chosen"] is None:
         return None, None
     best = method["trials"][method["chosen"]]
-    pairs = [(float(str(t["values"][paths[0]])), t) for t in method["trials"] if t is not best]
-    here = float(str(best["values"][paths[0]]))
+    pairs = [(float(str(t["values"][path])), t) for t in method["trials"] if t is not best]
+    here = float(str(best["values"][path]))
     lower = [pair for pair in pairs if pair[0] < here]
     higher = [pair for pair in pairs if pair[0] > here]
     first = operator.itemgetter(0)
