@@ -7,6 +7,7 @@ how exactly that value must be known.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -144,10 +145,10 @@ def curves(methods: Methods) -> bytes:
         for panel, path in zip(row, method["space"], strict=False):
             _draw(panel, method, path, heights, look(name, methods).color)
         for panel in row[len(method["space"]) :]:
-            panel.set_visible(False)
+            panel.remove()
         row[0].set_title(look(name, methods).drawn)
         row[0].set_ylabel(_metric(method).title)
-    shown = {"color": "#333333", "linestyle": ""}
+    shown: dict[str, Any] = {"color": "#333333", "linestyle": ""}
     handles = [
         Line2D([], [], marker="o", **shown),
         Line2D([], [], marker="o", markerfacecolor="none", **shown),
@@ -178,13 +179,15 @@ def _draw(panel: Axes, method: MethodRecord, path: str, heights: np.ndarray, col
             panel.set_xscale("log")
         panel.set_xlim(*sorted((drawn["low"], drawn["high"])))
     panel.set_xlabel(in_figure(path.rpartition(".")[2]))
+    panel.margins(y=0.13)
     finished = np.array([trial["status"] == "finished" for trial in trials])
     stopped = np.array([trial["status"] == "stopped" for trial in trials])
     panel.plot(places[finished], heights[finished], "o", color=color)
     panel.plot(places[stopped], heights[stopped], "o", color=color, markerfacecolor="none")
     lost = places[~(finished | stopped)]
-    bottom = panel.get_xaxis_transform()
-    panel.plot(lost, [0.04] * len(lost), "x", color=color, transform=bottom, clip_on=False)
+    if len(lost):
+        bottom = panel.get_xaxis_transform()
+        panel.plot(lost, np.full(len(lost), 0.05), "x", color=color, transform=bottom)
     if method["chosen"] is None:
         return
     best = trials[method["chosen"]]

@@ -106,7 +106,8 @@ def make_page(grid: Grid, heavy: Tails | None, *, thesis: bool = False) -> page.
             made += sections.sample_pictures(grid)
         if heavy is not None:
             made.append(sections.heavy_tails(heavy))
-    made.append(sections.provenance(grid, heavy))
+    if grid or heavy is not None:
+        made.append(sections.provenance(grid, heavy))
     made += sections.credits(grid)
     title = "Methods compared" if grid else "Methods in the tail"
     return page.Page(title, sections.lead(grid, heavy), tuple(made))

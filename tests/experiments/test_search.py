@@ -181,9 +181,11 @@ def test_validation_is_cut_from_training_and_is_never_test(name, holdout, tmp_pa
     folder = None
     if name.startswith("image_folder"):
         folder = tmp_path / "data"
-        material.write_raw(tmp_path / "raw")
-        data.prepare(name, folder, raw_dir=tmp_path / "raw" / "pictures")
-        holdout = 0.5  # of four pictures
+        for i in range(12):  # eight to train on, all of them different
+            path = tmp_path / "raw" / ("val" if i % 3 == 0 else "train") / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(material.picture(i, 8, 8))
+        data.prepare(name, folder, raw_dir=tmp_path / "raw")
     cut = validating(dataclasses.replace(RUN, dataset=name), holdout)
     splits = {s: data.load(name, s, folder) for s in ("train", cut.train_split)}
     splits["validation"] = data.load(name, cut.evaluation_split, folder)

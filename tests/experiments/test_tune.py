@@ -6,7 +6,6 @@ import shutil
 import signal
 import time
 
-import jax
 import pytest
 
 from experiments import compare
@@ -154,7 +153,6 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(done, bench, tmp_path):
 
 
 def test_killed_it_goes_on_to_the_same_bytes(done, tmp_path, tmp_path_factory):
-    workdir, _, _ = done
     config = tmp_path / "search.py"
     config.write_text(
         "from tests.experiments.test_tune import SEARCH as config\n"  # what is run in this process
@@ -170,15 +168,15 @@ def test_killed_it_goes_on_to_the_same_bytes(done, tmp_path, tmp_path_factory):
     process.send_signal(signal.SIGKILL)
     process.communicate()
     cli.run(*line, env=env)
-    after, before = (files.read_chosen(d / "chosen.json") for d in (tmp_path / "killed", workdir))
-    assert after["not_searched"] == ["digits/sgd"]
-    # Another process has another number of devices, which adds up in another order.
-    same = ("rungs", "space", "run", "seeds", "train_split", "validation_split")
-    adam = [file["methods"]["digits/adam"] for file in (after, before)]
-    assert [adam[0][name] for name in same] == [adam[1][name] for name in same]
-    for trial, other in zip(adam[0]["trials"], adam[1]["trials"], strict=True):
-        assert trial["values"] == other["values"]
-        assert trial["score"] == pytest.approx(other["score"], abs=0.03)
+    whole = tmp_path / "whole"
+    cli.run("tune", "--config", config, "--workdir", whole, "--only", "adam", env=env)
+    written = [(folder / "chosen.json").read_bytes() for folder in (tmp_path / "killed", whole)]
+    assert written[0] == written[1]
+    # One device here and eight in this process add up in another order, but find the same.
+    found = files.read_chosen(whole / "chosen.json")
+    assert found["not_searched"] == ["digits/sgd"]
+    trials, others = found["methods"]["digits/adam"]["trials"], done[1]["methods"]["digits/adam"]
+    assert [t["values"] for t in trials] == [t["values"] for t in others["trials"]]
 
 
 def test_called_again_it_trains_nothing_and_more_trials_keep_the_first(done, bench, tmp_path):
@@ -270,7 +268,7 @@ def test_where_all_trials_diverge_nothing_is_chosen(tmp_path, capsys):
     line = ["--config", str(tmp_path / "search.py"), "--workdir", str(tmp_path / "w")]
     assert main([*line, "--distributed", "off"]) == 1
     out, err = capsys.readouterr()
-    assert "2 of 2 diverged" in out
+    assert "2 of 2 diverged" in " ".join(out.split())
     assert "digits/sgd: nothing chosen" in err
     path = tmp_path / "w/chosen.json"
     assert files.read_chosen(path)["methods"]["digits/sgd"]["chosen"] is None
@@ -357,5 +355,5 @@ def test_the_page_shows_the_response(done, tmp_path):
     for method in found["methods"].values():
         value = files.write(files.chosen_values(method))[0]
         assert value in text
-    assert text.count("diverged |") >= 1
-    assert jax.process_count() == 1
+    assert "Next lower and higher" in text
+    assert "What was run" not in text  # that section is about runs of a grid
