@@ -1,4 +1,4 @@
-"""The demo's four methods on its three tasks, searched with one budget: 24 trials each.
+"""The demo's four methods on its three tasks, searched with one budget: 16 trials each.
 
 python -m experiments.tune --config configs/demo_tuning.py --workdir runs/demo_tuning
 
@@ -54,7 +54,7 @@ config = Search(
         for method, optimizer in METHODS.items()
     },
     SPACE,
-    trials=24,
+    trials=16,
     seeds=(100,),
     holdout=0.2,
     rungs=2,
