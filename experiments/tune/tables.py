@@ -29,7 +29,7 @@ def table(found: ChosenFile) -> Table:
     """
     shown = Table(box=None)
     for name in ("run", "chosen", "score", "next lower", "next higher"):
-        shown.add_column(name, no_wrap=name == "run")
+        shown.add_column(name, no_wrap=name in ("run", "chosen"))
     for key, method in found["methods"].items():
         lost = sum(trial["status"] == "diverged" for trial in method["trials"])
         said = [f"{lost} of {len(method['trials'])} diverged"] if lost else []

@@ -1,12 +1,14 @@
 """experiments.tune: one budget for all, resumable to the byte, chosen.py runs in compare."""
 
 import dataclasses
+import io
 import json
 import shutil
 import signal
 import time
 
 import pytest
+from rich.console import Console
 
 from experiments import compare
 from experiments.config import (
@@ -267,10 +269,11 @@ def test_where_all_trials_diverge_nothing_is_chosen(tmp_path, capsys):
     (tmp_path / "search.py").write_text(text)
     line = ["--config", str(tmp_path / "search.py"), "--workdir", str(tmp_path / "w")]
     assert main([*line, "--distributed", "off"]) == 1
-    out, err = capsys.readouterr()
-    assert "2 of 2 diverged" in " ".join(out.split())
-    assert "digits/sgd: nothing chosen" in err
+    assert "digits/sgd: nothing chosen" in capsys.readouterr().err
     path = tmp_path / "w/chosen.json"
+    console = Console(width=200, file=io.StringIO(), record=True)
+    console.print(table(files.read_chosen(path)))
+    assert "2 of 2 diverged" in console.export_text()
     assert files.read_chosen(path)["methods"]["digits/sgd"]["chosen"] is None
     with pytest.raises(ValueError, match="chose nothing for 'digits/sgd'"):
         chosen_runs(path)
