@@ -17,6 +17,7 @@ from experiments.report import (
     page,
     profiles,
     published,
+    response,
     results,
     scores,
     sections,
@@ -53,7 +54,8 @@ def write_report(workdir: Path, *, thesis: bool = False) -> Path:
         FileNotFoundError: if the folder or a run's summary is missing.
         ValueError: if there is nothing to report or a file is damaged; both name the file.
     """
-    return write_page(make_page(*read(workdir), thesis=thesis), workdir, "report")
+    made = response.added(make_page(*read(workdir), thesis=thesis), workdir)
+    return write_page(made, workdir, "report")
 
 
 def write_page(made: page.Page, workdir: Path, name: str) -> Path:
@@ -68,7 +70,7 @@ def write_page(made: page.Page, workdir: Path, name: str) -> Path:
 def show(workdir: Path, console: Console) -> None:
     """Print the report's tables in the terminal. Raises as `write_report`."""
     grid, heavy = read(workdir)
-    tables = scores.tables(grid)
+    tables = response.tables(workdir) + scores.tables(grid)
     tables += [table for groups in grid.values() if (table := classes.iou_table(groups))]
     tables += graduated.tables(graduated.select(grid))
     if heavy is not None:
@@ -85,7 +87,7 @@ def read(workdir: Path) -> tuple[Grid, Tails | None]:
     heavy = None
     if folder.is_dir():
         heavy = tail_results.read(folder)
-    if not grid and heavy is None:
+    if not grid and heavy is None and not response.there(workdir):
         raise ValueError(
             f"{workdir} holds no runs (expected {workdir}/TASK/METHOD/seed0/summary.json); "
             "run python -m experiments.compare first"
@@ -114,7 +116,8 @@ def make_page(
             made += sections.sample_pictures(grid)
         if heavy is not None:
             made.append(sections.heavy_tails(heavy))
-    made.append(sections.provenance(grid, heavy))
+    if grid or heavy is not None:
+        made.append(sections.provenance(grid, heavy))
     made += sections.credits(grid)
     title = "Methods compared" if grid else "Methods in the tail"
     return page.Page(title, sections.lead(grid, heavy), tuple(made))
@@ -162,6 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     grid, heavy = read(command.workdir)
     targets = time_to_target.read_targets(command.targets, grid)
     made = make_page(grid, heavy, thesis=command.thesis, targets=targets)
+    made = response.added(made, command.workdir)
     written = [write_page(made, command.workdir, "report")]
     line = f"python -m experiments.report --workdir {shlex.quote(str(command.workdir))}"
     line += " --thesis" if command.thesis else ""
