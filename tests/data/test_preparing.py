@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from clipjax.data import is_prepared, load, prepare, sources
+from clipjax.data import is_prepared, load, prepare, preparing
 from clipjax.data.builders.digits import Digits
 from tests.data.builders.miniature import encode, pixels, write_folder, write_tar, write_zip
 
@@ -121,17 +121,17 @@ def test_nothing_is_written_through_a_link(tmp_path):
 
 def test_temporary_names_cannot_be_foretold(tmp_path, monkeypatch):
     seen = []
-    inner = sources._build
+    inner = preparing._build
 
     def watched(builder_class, staging, *arguments):
         seen.append((staging.name, staging.stat().st_mode & 0o777))
         return inner(builder_class, staging, *arguments)
 
-    monkeypatch.setattr(sources, "_build", watched)
+    monkeypatch.setattr(preparing, "_build", watched)
     for name in ("a", "b"):
         prepare("digits", tmp_path / name)
     assert seen[0][0] != seen[1][0]
-    assert all(sources._LEFTOVER.fullmatch(name) for name, _ in seen)  # they are found again
+    assert all(preparing._LEFTOVER.fullmatch(name) for name, _ in seen)  # they are found again
     assert {mode for _, mode in seen} == {0o700}  # nobody else can put links into it
 
 

@@ -12,7 +12,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from clipjax.data import sources
+from clipjax.data import catalogue
 from clipjax.data.builders.digits import Digits
 from clipjax.data.builders.raw import RawBuilder
 from clipjax.data.sources import (
@@ -59,8 +59,8 @@ class Tiny(RawBuilder):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    builders = {**sources.BUILDERS, "tiny": "tests_tiny:Tiny"}
-    monkeypatch.setattr(sources, "BUILDERS", builders)
+    builders = {**catalogue.BUILDERS, "tiny": "tests_tiny:Tiny"}
+    monkeypatch.setattr(catalogue, "BUILDERS", builders)
     monkeypatch.setitem(sys.modules, "tests_tiny", types.SimpleNamespace(Tiny=Tiny))
 
 
