@@ -2,7 +2,8 @@
 
 Raw files are downloaded where their source is public, or taken from --raw-dir; without either it
 says which file to put where. What is prepared already is left as it is, and it says so; killed
-half-way, nothing is left that looks complete.
+half-way, nothing is left that looks complete. While another process prepares the same set, it ends
+and names that one.
 """
 
 import contextlib
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             skip_damaged=command.skip_damaged,
             verify=command.verify,
             progress=progress,
+            wait=False,
         )
     counts = data.splits(command.dataset, command.data_dir)
     print(plain(prepared))

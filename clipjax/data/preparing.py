@@ -6,8 +6,8 @@ inside the functions: `import clipjax.data` costs nothing.
 
 import contextlib
 import errno
-import fcntl
 import io
+import logging
 import os
 import re
 import shutil
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clipjax import _locks
 from clipjax.data.catalogue import builder_class, check_folder, root_folder
 from clipjax.data.prepared import (
     SKIPPED,
@@ -41,14 +42,19 @@ def prepare(
     skip_damaged: bool = False,
     verify: bool = True,
     progress: Progress | None = None,
+    wait: bool = True,
 ) -> Path:
     """Build a data set into ArrayRecord, unless it is there already (see `is_prepared`).
 
-    Building happens in a hidden folder of `data_dir` under a lock and ends with one rename:
-    killed at any moment, it leaves nothing that looks complete, and the next call removes what is
-    left of it; of two processes that prepare the same set, one builds and the other waits. A set
-    that is there is not compared with the raw data; delete its folder to have it built again. One
-    that is seen to be damaged is built again and replaced at the end.
+    Building happens in a hidden folder of `data_dir` and ends with one rename: killed at any
+    moment, it leaves nothing that looks complete, and the next call removes what is left of it. A
+    set that is there is not compared with the raw data; delete its folder to have it built again.
+    One that is seen to be damaged is built again and replaced at the end.
+
+    One process at a time builds a set. Its lock, `.NAME.lock` in `data_dir`, names it and its
+    machine. Another one waits, and says so after a second or two by the logger "clipjax.data". A
+    holder on this machine that was killed is followed at once; one on another machine that shares
+    the folder, 150 s after its last sign of life.
 
     Args:
         name: one of `BUILDERS`; those of `NAMED` may have a name of yours behind a slash.
@@ -57,6 +63,8 @@ def prepare(
         skip_damaged: leave out examples that cannot be used, in place of stopping at the first.
         verify: compare known archives with their published SHA-256.
         progress: (items, what is done with them) -> the same items; shows how far it is.
+        wait: where another process prepares the same set, wait for its end and take what it made;
+            else raise ValueError.
 
     Returns:
         The folder with the ArrayRecord files; with skipped.txt if examples were left out, and with
@@ -64,7 +72,8 @@ def prepare(
 
     Raises:
         ValueError: If there is no such data set (the nearest name is given), or raw data is not
-            what it should be; the message names the file.
+            what it should be; the message names the file. Also if another process prepares the same
+            set and `wait` is false; the message names it.
         FileNotFoundError: If a raw file is missing; the message says which one to put where.
         ImportError: If the package that carries the raw data is missing.
         OSError: If `data_dir` cannot be written to.
@@ -81,9 +90,8 @@ def prepare(
     if _is_whole(name, final):
         return final
     with _explained(root):
-        root.mkdir(parents=True, exist_ok=True)
         stem = name.replace("/", "-")
-        with _lock(root / f".{stem}.lock"):
+        with _lock(root, stem, wait=wait):
             if _is_whole(name, final):
                 return final
             staging = Path(tempfile.mkdtemp(prefix=f".{stem}-", suffix=".preparing", dir=root))
@@ -127,9 +135,8 @@ def _remove_leftovers(root: Path) -> None:
         match = _LEFTOVER.fullmatch(leftover.name)
         if match is None:
             continue
-        lock = root / f".{match['stem']}.lock"
         # Not where it is in use, not ours to remove, or a link, which rmtree refuses.
-        with contextlib.suppress(OSError), _lock(lock, wait=False):
+        with contextlib.suppress(OSError, ValueError), _lock(root, match["stem"], wait=False):
             shutil.rmtree(leftover)
 
 
@@ -200,23 +207,32 @@ def _build(kind: Any, staging: Path, downloads: Path, options: Mapping[str, Any]
 
 
 @contextlib.contextmanager
-def _lock(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold an exclusive lock, which the system releases if the process dies.
+def _lock(root: Path, stem: str, *, wait: bool) -> Iterator[None]:
+    """Hold the lock of who prepares a set; the kernel ends it with the process.
 
     Raises:
-        BlockingIOError: If another process holds it, and `wait` is false.
+        Held: another process holds it, and `wait` is false; or has taken it over meanwhile, from
+            another machine, and removed what was built here.
     """
+    path = root / f".{stem}.lock"
+    what = f"data set {stem!r} is being prepared in {root}"
+    advice = "Wait for it to end: what it prepares is there for all"
     try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        with _locks.hold(path, what, advice, waiting=_say if wait else None) as ours:
+            try:
+                yield
+            except OSError as error:
+                if ours():
+                    raise
+                raise _locks.Held(f"{what} by a process that took {path} over", advice) from error
     except OSError as error:
-        if error.errno != errno.ELOOP:
+        if error.errno != errno.ELOOP or error.filename != str(path):
             raise
         raise ValueError(f"{path} is a link, which is not written through; delete it") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-    finally:
-        os.close(file)
+
+
+def _say(held: str) -> None:
+    logging.getLogger("clipjax.data").warning("waiting: %s", held)
 
 
 @contextlib.contextmanager
