@@ -3,7 +3,7 @@
     restore the newest checkpoint, or initialise
     for each step:   wait for its batch -> step -> fetch the metrics of the step before
                      every log_every steps: a row in metrics.jsonl
-                     before any of the following: check that the parameters are finite
+                     before any of the following: check that parameters and moments are finite
                      every evaluate_every steps: a row, at the method's evaluation point
                      every probe.every steps: a row of what the probe measures, if there is one
                      every checkpoint_every steps: save (after the rows of that step)
@@ -12,8 +12,9 @@
 Metrics are fetched one step late, so the host prepares a step while devices do the one before.
 A stop signal is honoured between two steps: save, then return with `stopped` set.
 
-A run diverges where the training loss, the parameters, the evaluation point or the evaluation loss
-is not finite. Such a state is never saved, measured or returned, so the newest checkpoint is good.
+A run diverges where the training loss, the parameters, the optimizer's memory of them (momentum,
+moments), the evaluation point or the evaluation loss is not finite. Such a state is never saved,
+measured or returned, so the newest checkpoint is good.
 
 A step takes one micro-batch of `data.batch_size` examples or several, and their number may grow
 from stage to stage. What is due when is counted in examples, so runs with growing batches are
@@ -293,11 +294,20 @@ def train(
 def _check_finite(program: Program, state: TrainState, now: int, saved: int) -> None:
     """Raise NonFiniteLoss where a state holds what is not finite; the same on all hosts.
 
-    The loss of a step does not show it: it is of the parameters before the step.
+    The loss of a step does not show it: it is of the parameters before the step. Where only a
+    momentum is infinite, the next step ruins the parameters; where only a second moment is, its
+    parameter stands still from then on, and nothing else would tell.
     """
-    if not bool(program.is_finite(state)):
+    params, memory = jax.device_get(program.is_finite(state))
+    if not params:
         raise _diverged(
             f"parameters are NaN or infinite after step {now}, though its loss was finite", saved
+        )
+    if not memory:
+        raise _diverged(
+            f"the optimizer's state (momentum, moments) is NaN or infinite after step {now}, "
+            "though loss and parameters were finite",
+            saved,
         )
 
 
