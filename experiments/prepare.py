@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from clipjax import data
-from experiments.setup.cli import REGISTRY, explain
+from experiments.setup.cli import REGISTRY, explain, program
 from experiments.setup.labels import plain
 
 SHOWN = 10
@@ -46,7 +46,7 @@ class PrepareCommand:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare one data set from the command line."""
     with REGISTRY:
-        command = tyro.cli(PrepareCommand, args=arguments)
+        command = tyro.cli(PrepareCommand, prog=program(), args=arguments)
     with contextlib.ExitStack() as stack:
         # Bound to a copy of stderr: while TFDS prepares, its own bars are silenced.
         stream = stack.enter_context(os.fdopen(os.dup(sys.stderr.fileno()), "w"))
