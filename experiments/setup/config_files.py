@@ -93,7 +93,8 @@ def run_file(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         names = [str(p) for p in path.parent.glob("*.py") if p.name != "__init__.py"]
-        raise FileNotFoundError(f"no config file {path}; {nearest(str(path), names)}")
+        others = f"; {nearest(str(path), names)}" if names else f" ({path.absolute()})"
+        raise FileNotFoundError(f"there is no config file {path}{others}")
     try:
         return runpy.run_path(str(path))
     except OSError as error:
