@@ -13,8 +13,8 @@ CLASS_IOU = "iou"
 
 def section(grid: Grid) -> list[Section]:
     """Return the section of single classes, a table per task; none where no run measured them."""
-    tables = [table for groups in grid.values() if (table := iou_table(groups)) is not None]
-    if not tables:
+    made = tables(grid)
+    if not made:
         return []
     text = (
         "Mean ± sample standard deviation over the seeds whose runs finished; below each class its "
@@ -22,7 +22,12 @@ def section(grid: Grid) -> list[Section]:
         "none of whose runs diverged; where all are equal or zero, none is bold. Classes that are "
         "neither in the truth nor predicted are left out, here and in the mean."
     )
-    return [Section("IoU per class", (Text(text), *tables))]
+    return [Section("IoU per class", (Text(text), *made))]
+
+
+def tables(grid: Grid) -> list[Table]:
+    """Return a table per task whose runs measured single classes."""
+    return [table for groups in grid.values() if (table := iou_table(groups)) is not None]
 
 
 def iou_table(groups: Mapping[str, Group]) -> Table | None:

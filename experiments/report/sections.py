@@ -188,7 +188,7 @@ def heavy_tails(heavy: Tails) -> Section:
             "straight line is a power law, the sign of a heavy tail.",
         ),
     ]
-    parts += [quantile_table(summary, noise) for noise in summary["results"]]
+    parts += quantile_tables(heavy)
     parts += [plateau_table(summary, noise) for noise in summary["reference_plateau"]]
     described = summary["methods"].items()
     parts.append(Bullets(tuple(f"{summary['labels'][name]}: {said}." for name, said in described)))
@@ -202,6 +202,11 @@ def _noise_words(noises: Sequence[str]) -> str:
         return added
     sampling = "examples sampled with replacement"
     return sampling if len(sampled) == len(noises) else f"{added}, or {sampling}"
+
+
+def quantile_tables(heavy: Tails) -> list[Table]:
+    """Return the final quantiles, a table per noise."""
+    return [quantile_table(heavy[0], noise) for noise in heavy[0]["results"]]
 
 
 def quantile_table(summary: Mapping[str, Any], noise: str) -> Table:

@@ -9,19 +9,8 @@ import rich.table
 from rich.console import Console
 
 from clipjax.train.files import replacing
-from experiments.report import (
-    classes,
-    export,
-    graduated,
-    page,
-    published,
-    results,
-    scores,
-    sections,
-    tail_results,
-)
-from experiments.report.results import Grid
-from experiments.report.sections import Tails
+from experiments.report import contents, export, page, results, tail_results
+from experiments.report.contents import Found
 from experiments.report.style import style
 from experiments.setup.cli import Command, parse
 from experiments.setup.labels import in_terminal, plain
@@ -50,7 +39,7 @@ def write_report(workdir: Path, *, thesis: bool = False) -> Path:
         FileNotFoundError: if the folder or a run's summary is missing.
         ValueError: if there is nothing to report or a file is damaged; both name the file.
     """
-    return write_page(make_page(*read(workdir), thesis=thesis), workdir, "report")
+    return write_page(make_page(read(workdir, thesis=thesis)), workdir, "report")
 
 
 def write_page(made: page.Page, workdir: Path, name: str) -> Path:
@@ -64,17 +53,11 @@ def write_page(made: page.Page, workdir: Path, name: str) -> Path:
 
 def show(workdir: Path, console: Console) -> None:
     """Print the report's tables in the terminal. Raises as `write_report`."""
-    grid, heavy = read(workdir)
-    tables = scores.tables(grid)
-    tables += [table for groups in grid.values() if (table := classes.iou_table(groups))]
-    tables += graduated.tables(graduated.select(grid))
-    if heavy is not None:
-        tables += [sections.quantile_table(heavy[0], noise) for noise in heavy[0]["results"]]
-    for table in tables:
+    for table in contents.terminal_tables(read(workdir)):
         console.print(_terminal(table))
 
 
-def read(workdir: Path) -> tuple[Grid, Tails | None]:
+def read(workdir: Path, *, thesis: bool = False) -> Found:
     """Return the runs of a grid and its heavy-tail experiment, if it has one or is one."""
     grid = results.read_grid(workdir, ORDER)
     alone = (workdir / "curves.npz").exists()
@@ -87,27 +70,13 @@ def read(workdir: Path) -> tuple[Grid, Tails | None]:
             f"{workdir} holds no runs (expected {workdir}/TASK/METHOD/seed0/summary.json); "
             "run python -m experiments.compare first"
         )
-    return grid, heavy
+    return Found(grid, heavy, thesis, workdir)
 
 
-def make_page(grid: Grid, heavy: Tails | None, *, thesis: bool = False) -> page.Page:
-    """Return the page, its figures drawn; `thesis` as `write_report`."""
-    made = []
+def make_page(found: Found) -> page.Page:
+    """Return the page, its figures drawn."""
     with style():
-        if grid:
-            made += [scores.section(grid), *classes.section(grid)]
-            if noisy := graduated.select(grid):
-                made.append(sections.noise_levels(noisy))
-            if thesis or published.own_data(grid):
-                made.append(published.section(grid))
-            made.append(sections.learning(grid))
-            made += sections.sample_pictures(grid)
-        if heavy is not None:
-            made.append(sections.heavy_tails(heavy))
-    made.append(sections.provenance(grid, heavy))
-    made += sections.credits(grid)
-    title = "Methods compared" if grid else "Methods in the tail"
-    return page.Page(title, sections.lead(grid, heavy), tuple(made))
+        return contents.make_page(found)
 
 
 def _terminal(table: page.Table) -> rich.table.Table:
@@ -147,8 +116,8 @@ class ReportCommand(Command):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report from the command line."""
     command = parse(ReportCommand, arguments)
-    grid, heavy = read(command.workdir)
-    made = make_page(grid, heavy, thesis=command.thesis)
+    found = read(command.workdir, thesis=command.thesis)
+    made = make_page(found)
     written = [write_page(made, command.workdir, "report")]
     line = f"python -m experiments.report --workdir {shlex.quote(str(command.workdir))}"
     line += " --thesis" if command.thesis else ""
@@ -156,7 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = export.tables(made, f"{line} --tables {shlex.quote(str(command.tables))}")
         written.append(_write(command.tables, text.encode()))
     if command.curves is not None:
-        text = export.curves(grid, f"{line} --curves {shlex.quote(str(command.curves))}")
+        text = export.curves(found.grid, f"{line} --curves {shlex.quote(str(command.curves))}")
         written.append(_write(command.curves, text.encode()))
     show(command.workdir, Console())
     for path in written:

@@ -16,6 +16,7 @@ from clipjax.train import log
 from experiments import compare, high_probability, report, theorem_check
 from experiments.high_probability.run import tables as high_probability_tables
 from experiments.report import (
+    contents,
     curves,
     export,
     graduated,
@@ -251,7 +252,7 @@ def test_a_progress_line_shows_names_as_they_are(capsys):
 
 def test_the_page_of_a_grid(grid, heavy, drawn):
     found = results.read_grid(grid, write.ORDER)
-    made = write.make_page(found, heavy, thesis=True)
+    made = write.make_page(contents.Found(found, heavy, thesis=True))
     methods = {method for groups in found.values() for method in groups}
     checked_markdown(made)
     checked_html(made, *methods, NASTY[0], NASTY[3])

@@ -12,7 +12,7 @@ import sklearn.metrics
 from rich.console import Console
 
 from experiments import high_probability, report
-from experiments.report import page, results, samples, sections, style, write
+from experiments.report import contents, page, results, samples, sections, style, write
 from tests.experiments.synthetic_grid import DIVERGED, METHODS, SEEDS, write_grid
 
 
@@ -330,6 +330,17 @@ def test_the_heavy_tails_alone_make_a_report(grid, tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert "The tails of 200 replicas" in text
     assert "## Scores" not in text
+
+
+def test_a_section_is_added_by_one_line(small, monkeypatch):
+    def mine(found):
+        return [page.Section("Mine", (page.Text(f"{found.workdir.name}, {len(found.grid)} task"),))]
+
+    found = write.read(small)
+    monkeypatch.setattr(contents, "SECTIONS", (*contents.SECTIONS[-2:], mine))
+    titles = [section.title for section in write.make_page(found).sections]
+    assert titles == ["What was run", "Mine"]
+    assert f"{small.name}, 1 task" in page.to_markdown(write.make_page(found))
 
 
 # -- What can be wrong with the files -------------------------------------------------------------
