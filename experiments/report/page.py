@@ -2,17 +2,24 @@
 
 A section is a title and parts: text, lists, tables and figures. Figures are PNG bytes; Markdown
 refers to them as files in a folder beside it, HTML holds them inside itself. All text is plain:
-what of it would be markup is escaped when it is written.
+what of it would be markup is escaped when it is written. The HTML that stands around it is in
+`templates/`.
 """
 
 import base64
+import functools
 import os
+import string
 import urllib.parse
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from experiments.setup.labels import in_html, in_markdown
+
+TEMPLATES = Path(__file__).with_name("templates")
+"""What of a page is no content lies there: `string.Template`s, filled with text that is escaped."""
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,16 @@ def _markdown_cell(cell: Cell) -> str:
     return f"{text} ({note})" if note else text
 
 
+def filled(template: str, **values: str) -> str:
+    """Return a template with its placeholders, `$name`, replaced; all of them must be given."""
+    return _template(template).substitute(values)
+
+
+@functools.cache
+def _template(name: str) -> string.Template:
+    return string.Template((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
 def to_html(page: Page) -> str:
     """Return the page as one HTML file that refers to nothing outside itself.
 
@@ -174,18 +191,22 @@ def to_html(page: Page) -> str:
         f'<li><a href="#section{i}">{in_html(s.title)}</a></li>'
         for i, s in enumerate(page.sections)
     )
-    body = "".join(
-        f'<section id="section{i}"><h2>{in_html(s.title)}</h2>\n'
-        + "".join(_html_part(part) for part in s.parts)
-        + "</section>\n"
+    sections = "".join(
+        filled(
+            "section.html",
+            id=f"section{i}",
+            title=in_html(s.title),
+            parts="".join(_html_part(part) for part in s.parts),
+        )
         for i, s in enumerate(page.sections)
     )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{in_html(page.title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
-        f'<h1>{in_html(page.title)}</h1>\n<p class="lead">{in_html(page.lead)}</p>\n'
-        f"<nav><ul>{contents}</ul></nav>\n{body}</body>\n</html>\n"
+    return filled(
+        "page.html",
+        title=in_html(page.title),
+        lead=in_html(page.lead),
+        style=filled("style.css"),
+        contents=contents,
+        sections=sections,
     )
 
 
@@ -196,20 +217,16 @@ def _html_part(part: Part) -> str:
         case Bullets(lines):
             return "<ul>" + "".join(f"<li>{in_html(line)}</li>" for line in lines) + "</ul>\n"
         case Picture(_, png, caption):
-            data, text = base64.b64encode(png).decode(), in_html(caption)
-            return (
-                f'<figure><img src="data:image/png;base64,{data}" alt="{text}">'
-                f"<figcaption>{text}</figcaption></figure>\n"
-            )
+            data = base64.b64encode(png).decode()
+            return filled("figure.html", data=data, caption=in_html(caption))
         case Table(title, header, rows, caption, _, wraps):
-            kind = ' class="wraps"' if wraps else ""
-            head = "".join(f'<th scope="col">{in_html(name)}</th>' for name in header)
-            body = "".join(f"<tr>{_html_row(row)}</tr>\n" for row in rows)
-            text = f"<figcaption>{in_html(caption)}</figcaption>" if caption else ""
-            return (
-                f'<h3>{in_html(title)}</h3>\n<figure><div class="scroll"><table{kind}>'
-                f"<thead><tr>{head}</tr></thead>\n"
-                f"<tbody>{body}</tbody></table></div>{text}</figure>\n"
+            return filled(
+                "table.html",
+                title=in_html(title),
+                kind=' class="wraps"' if wraps else "",
+                head="".join(f'<th scope="col">{in_html(name)}</th>' for name in header),
+                rows="".join(f"<tr>{_html_row(row)}</tr>\n" for row in rows),
+                caption=f"<figcaption>{in_html(caption)}</figcaption>" if caption else "",
             )
 
 
@@ -224,30 +241,3 @@ def _html_row(row: Sequence[Cell]) -> str:
 def _html_cell(cell: Cell) -> str:
     notes = (f"<small>{in_html(line)}</small>" for line in cell.note.splitlines())
     return in_html(cell.text) + "".join(notes)
-
-
-_CSS = """
-:root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif;
-       color: #1b1b1b; background: #fff; max-width: 68rem; margin: 2.5rem auto; padding: 0 1.5rem; }
-h1 { font-size: 1.9rem; margin: 0 0 .4rem; }
-h2 { font-size: 1.35rem; margin: 3rem 0 .6rem; padding-top: .8rem; border-top: 1px solid #ddd; }
-h3 { font-size: 1.05rem; margin: 2rem 0 -.6rem; }
-p, ul { max-width: 48rem; }
-.lead { font-size: 1.1rem; color: #444; }
-nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; }
-a { color: #0b5394; }
-figure { margin: 1.4rem 0 2rem; }
-img { max-width: 100%; height: auto; display: block; }
-figcaption { font-size: .9rem; color: #555; margin-top: .5rem; max-width: 48rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .95rem; }
-th, td { padding: .35rem 0 .35rem 1.3rem; text-align: right; vertical-align: top; }
-td { white-space: nowrap; }
-th:first-child { padding-left: 0; text-align: left; font-weight: 600; }
-thead th { vertical-align: bottom; border-bottom: 2px solid #1b1b1b; font-weight: 600; }
-tbody tr { border-bottom: 1px solid #e6e6e6; }
-td.best { font-weight: 700; }
-.wraps td { white-space: normal; min-width: 9rem; }
-small { display: block; font-size: .8rem; font-weight: 400; color: #666; }
-"""
