@@ -31,7 +31,11 @@ def tables(grid: Grid) -> list[Table]:
 
 
 def iou_table(groups: Mapping[str, Group]) -> Table | None:
-    """Return the table of one task, a row per class and a column per method; None without any."""
+    """Return the table of one task, a row per class and a column per method; None without any.
+
+    Methods are sorted by their mean, the best first.
+    """
+    groups = results.ranked(groups, "mean_iou")
     scores = {method: class_metric(group, CLASS_IOU) for method, group in groups.items()}
     classes = sorted({k for found in scores.values() for k in found})
     if not classes:
@@ -68,8 +72,8 @@ def _row(groups: Mapping[str, Group], name: str) -> list[Cell]:
         # A class that is not in the truth has a score in the runs that predict it.
         some = score.count < len(group.finished)
         cells.append(
-            Cell(
-                metric.write_score(score),
+            metric.cell(
+                score,
                 note=f"{score.count} of {len(group.finished)} runs" if some else "",
                 best=method in best,
             )

@@ -9,7 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.report import classes, graduated, page, published, scores, sections
+from experiments.report import (
+    classes,
+    differences,
+    graduated,
+    page,
+    published,
+    results,
+    scores,
+    sections,
+)
 from experiments.report.results import Grid
 from experiments.report.sections import Tails
 
@@ -30,15 +39,25 @@ class Found:
     thesis: bool = False
     workdir: Path = Path()
 
+    @property
+    def methods(self) -> list[str]:
+        """Return the methods of all tasks and of the heavy-tail experiment.
+
+        Given to `style.look`, they let a method look the same in all figures of the page.
+        """
+        labels = self.heavy[0]["labels"] if self.heavy else {}
+        return list(dict.fromkeys([*results.methods(self.grid), *labels]))
+
 
 SECTIONS: tuple[Callable[[Found], list[page.Section]], ...] = (
     lambda found: [scores.section(found.grid)] if found.grid else [],
+    lambda found: differences.section(found.grid),
     lambda found: classes.section(found.grid),
     lambda found: _noise_levels(found),
     lambda found: _published(found),
-    lambda found: [sections.learning(found.grid)] if found.grid else [],
+    lambda found: [sections.learning(found.grid, found.methods)] if found.grid else [],
     lambda found: sections.sample_pictures(found.grid),
-    lambda found: [sections.heavy_tails(found.heavy)] if found.heavy else [],
+    lambda found: [sections.heavy_tails(found.heavy, found.methods)] if found.heavy else [],
     lambda found: [sections.provenance(found.grid, found.heavy)],
     lambda found: sections.credits(found.grid),
 )
@@ -46,6 +65,7 @@ SECTIONS: tuple[Callable[[Found], list[page.Section]], ...] = (
 
 TABLES: tuple[Callable[[Found], list[page.Table]], ...] = (
     lambda found: scores.tables(found.grid),
+    lambda found: differences.tables(found.grid),
     lambda found: classes.tables(found.grid),
     lambda found: graduated.tables(graduated.select(found.grid)),
     lambda found: sections.quantile_tables(found.heavy) if found.heavy else [],
@@ -67,7 +87,7 @@ def terminal_tables(found: Found) -> list[page.Table]:
 
 def _noise_levels(found: Found) -> list[page.Section]:
     noisy = graduated.select(found.grid)
-    return [sections.noise_levels(noisy)] if noisy else []
+    return [sections.noise_levels(noisy, found.methods)] if noisy else []
 
 
 def _published(found: Found) -> list[page.Section]:

@@ -1,7 +1,7 @@
 """A page of sections, and how it is written as Markdown and as one self-contained HTML file.
 
-A section is a title and parts: text, lists, tables and figures. Figures are PNG bytes; Markdown
-refers to them as files in a folder beside it, HTML holds them inside itself. All text is plain:
+A section is a title and parts: text, lists, tables and figures. Markdown refers to figures as
+files in a folder beside it, HTML holds them inside itself. All text is plain:
 what of it would be markup is escaped when it is written. The HTML that stands around it is in
 `templates/`.
 """
@@ -11,7 +11,7 @@ import functools
 import os
 import string
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -44,11 +44,15 @@ class Cell:
         text: what it says.
         note: smaller lines below.
         best: marked, for the best of its column.
+        value: the number that it says, in full and in the unit of its column; None for no number.
+        spread: the number behind its ±.
     """
 
     text: str
     note: str = ""
     best: bool = False
+    value: float | None = None
+    spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,7 @@ class Table:
         caption: what else a reader should know.
         extra: how many of the last columns a narrow page may leave out.
         wraps: whether its cells hold words that may go on in the next line.
+        file: its CSV and LaTeX files beside the page, without their ends; "" for none.
     """
 
     title: str
@@ -70,6 +75,20 @@ class Table:
     caption: str = ""
     extra: int = 0
     wraps: bool = False
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What `experiments.report.style.drawing` makes of a figure.
+
+    Attributes:
+        png: the bytes of a PNG file.
+        pdf: returns the bytes of a PDF file; None where there is none.
+    """
+
+    png: bytes
+    pdf: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -77,14 +96,16 @@ class Picture:
     """A figure.
 
     Attributes:
-        name: its file name without `.png`.
-        png: the file's bytes.
+        name: its file name without an end.
+        drawing: the files' bytes.
         caption: what it shows; also what is read aloud in place of it.
+        file: its PNG and PDF files beside the page, without their ends; "" for none.
     """
 
     name: str
-    png: bytes
+    drawing: Drawing
     caption: str
+    file: str = ""
 
 
 Part: TypeAlias = Text | Bullets | Table | Picture
@@ -110,6 +131,11 @@ class Page:
     def pictures(self) -> list[Picture]:
         """Return all figures, in order."""
         return [p for section in self.sections for p in section.parts if isinstance(p, Picture)]
+
+    @property
+    def tables(self) -> list[Table]:
+        """Return all tables, in order."""
+        return [p for section in self.sections for p in section.parts if isinstance(p, Table)]
 
 
 def to_markdown(page: Page, figures: str | None = "figures") -> str:
@@ -148,14 +174,40 @@ def _markdown_part(part: Part, figures: str | None) -> str:
         case Bullets(lines):
             return "\n".join(f"- {in_markdown(line)}" for line in lines)
         case Picture(name, _, caption):
-            file = urllib.parse.quote(os.fsencode(f"{figures}/{name}.png"))
+            file = _address(f"{figures}/{name}.png")
             said = in_markdown(caption)
-            return f"![{said}]({file})\n\n*{said}*"
+            return f"![{said}]({file})\n\n*{said}*{_markdown_links(part)}"
         case Table(title, header, rows, caption):
             names = _markdown_row(list(map(in_markdown, header)))
             lines = [f"### {in_markdown(title)}", "", names, "|" + "---|" * len(header)]
             lines += [_markdown_row([_markdown_cell(cell) for cell in row]) for row in rows]
-            return "\n".join(lines) + (f"\n\n*{in_markdown(caption)}*" if caption else "")
+            said = f"\n\n*{in_markdown(caption)}*" if caption else ""
+            return "\n".join(lines) + said + _markdown_links(part)
+
+
+def links(part: Table | Picture) -> dict[str, str]:
+    """Return the files of a table or figure beside the page: what each is, and its address.
+
+    Examples:
+        >>> links(Table("t", (), (), file="tables/a b"))
+        {'CSV': 'tables/a%20b.csv', 'LaTeX': 'tables/a%20b.tex'}
+    """
+    if not part.file:
+        return {}
+    if isinstance(part, Table):
+        ends = {"CSV": "csv", "LaTeX": "tex"}
+    else:
+        ends = {"PNG": "png"} | ({"PDF": "pdf"} if part.drawing.pdf is not None else {})
+    return {kind: _address(f"{part.file}.{end}") for kind, end in ends.items()}
+
+
+def _address(file: str) -> str:
+    return urllib.parse.quote(os.fsencode(file))
+
+
+def _markdown_links(part: Table | Picture) -> str:
+    found = " · ".join(f"[{kind}]({address})" for kind, address in links(part).items())
+    return f"\n\n{found}" if found else ""
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
@@ -180,10 +232,13 @@ def _template(name: str) -> string.Template:
 
 
 def to_html(page: Page) -> str:
-    """Return the page as one HTML file that refers to nothing outside itself.
+    """Return the page as one HTML file that shows nothing outside itself.
+
+    It links to the files of tables and figures where they have any.
 
     Examples:
-        >>> text = to_html(Page("A & B", "", (Section("S", (Picture("p", b"png", "A curve"),)),)))
+        >>> picture = Picture("p", Drawing(b"png"), "A curve")
+        >>> text = to_html(Page("A & B", "", (Section("S", (picture,)),)))
         >>> "<title>A &amp; B</title>" in text, 'src="data:image/png;base64,cG5n"' in text
         (True, True)
     """
@@ -216,18 +271,28 @@ def _html_part(part: Part) -> str:
             return f"<p>{in_html(text)}</p>\n"
         case Bullets(lines):
             return "<ul>" + "".join(f"<li>{in_html(line)}</li>" for line in lines) + "</ul>\n"
-        case Picture(_, png, caption):
-            data = base64.b64encode(png).decode()
-            return filled("figure.html", data=data, caption=in_html(caption))
+        case Picture(_, drawing, caption):
+            return filled(
+                "figure.html",
+                data=base64.b64encode(drawing.png).decode(),
+                caption=in_html(caption),
+                links=_html_links(part),
+            )
         case Table(title, header, rows, caption, _, wraps):
             return filled(
                 "table.html",
                 title=in_html(title),
                 kind=' class="wraps"' if wraps else "",
-                head="".join(f'<th scope="col">{in_html(name)}</th>' for name in header),
+                head="".join(f'<th scope="col">{in_html(name, True)}</th>' for name in header),
                 rows="".join(f"<tr>{_html_row(row)}</tr>\n" for row in rows),
                 caption=f"<figcaption>{in_html(caption)}</figcaption>" if caption else "",
+                links=_html_links(part),
             )
+
+
+def _html_links(part: Table | Picture) -> str:
+    found = (f'<a href="{address}" download>{kind}</a>' for kind, address in links(part).items())
+    return f'<div class="files">{" ".join(found)}</div>' if part.file else ""
 
 
 def _html_row(row: Sequence[Cell]) -> str:
@@ -239,5 +304,5 @@ def _html_row(row: Sequence[Cell]) -> str:
 
 
 def _html_cell(cell: Cell) -> str:
-    notes = (f"<small>{in_html(line)}</small>" for line in cell.note.splitlines())
-    return in_html(cell.text) + "".join(notes)
+    notes = (f"<small>{in_html(line, True)}</small>" for line in cell.note.splitlines())
+    return in_html(cell.text, True) + "".join(notes)

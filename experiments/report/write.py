@@ -1,4 +1,4 @@
-"""From a grid's folder to report.md, report.html and figures/*.png."""
+"""From a grid's folder to its report: see `experiments.report`."""
 
 import shlex
 from collections.abc import Sequence
@@ -8,8 +8,7 @@ from pathlib import Path
 import rich.table
 from rich.console import Console
 
-from clipjax.train.files import replacing
-from experiments.report import contents, export, page, results, tail_results
+from experiments.report import contents, export, files, page, results, tail_results
 from experiments.report.contents import Found
 from experiments.report.style import style
 from experiments.setup.cli import Command, parse
@@ -39,16 +38,7 @@ def write_report(workdir: Path, *, thesis: bool = False) -> Path:
         FileNotFoundError: if the folder or a run's summary is missing.
         ValueError: if there is nothing to report or a file is damaged; both name the file.
     """
-    return write_page(make_page(read(workdir, thesis=thesis)), workdir, "report")
-
-
-def write_page(made: page.Page, workdir: Path, name: str) -> Path:
-    """Write a page as NAME.md and NAME.html, figures beside; return the path of the HTML file."""
-    for picture in made.pictures:
-        _write(workdir / "figures" / f"{picture.name}.png", picture.png)
-    _write(workdir / f"{name}.md", page.to_markdown(made).encode())
-    _write(workdir / f"{name}.html", page.to_html(made).encode())
-    return workdir / f"{name}.html"
+    return files.write_page(make_page(read(workdir, thesis=thesis)), workdir, "report")
 
 
 def show(workdir: Path, console: Console) -> None:
@@ -95,12 +85,6 @@ def _terminal(table: page.Table) -> rich.table.Table:
     return shown
 
 
-def _write(path: Path, content: bytes) -> Path:
-    with replacing(path) as file:
-        file.write(content)
-    return path
-
-
 @dataclass(frozen=True)
 class ReportCommand(Command):
     """Write the page about a grid, and what of it is small enough to be kept with the code."""
@@ -118,15 +102,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parse(ReportCommand, arguments)
     found = read(command.workdir, thesis=command.thesis)
     made = make_page(found)
-    written = [write_page(made, command.workdir, "report")]
+    written = [files.write_page(made, command.workdir, "report")]
     line = f"python -m experiments.report --workdir {shlex.quote(str(command.workdir))}"
     line += " --thesis" if command.thesis else ""
     if command.tables is not None:
         text = export.tables(made, f"{line} --tables {shlex.quote(str(command.tables))}")
-        written.append(_write(command.tables, text.encode()))
+        written.append(files.write(command.tables, text.encode()))
     if command.curves is not None:
         text = export.curves(found.grid, f"{line} --curves {shlex.quote(str(command.curves))}")
-        written.append(_write(command.curves, text.encode()))
+        written.append(files.write(command.curves, text.encode()))
     show(command.workdir, Console())
     for path in written:
         print(plain(path))
