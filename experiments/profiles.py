@@ -159,8 +159,10 @@ def write(found: Scored, workdir: Path, max_ratio: float) -> list[Path]:
     with style.style():
         panels = {"Performance profile": found.ratios}
         figure = figures.figure(panels, looks, max_ratio=max_ratio, of="workloads")
-        files["figures/performance_profile.png"] = style.png(figure)
-        files["figures/performance_profile.pdf"] = figures.pdf(figure)
+        drawn = style.drawing(figure)
+        assert drawn.pdf is not None  # a figure of ours has both
+        files["figures/performance_profile.png"] = drawn.png
+        files["figures/performance_profile.pdf"] = drawn.pdf()
     for name, content in files.items():
         with replacing(workdir / name) as file:
             file.write(content)

@@ -182,7 +182,7 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     with style():
         for name, draw in (("smoothing", figures.smoothing), ("laws", figures.laws)):
             with replacing(workdir / "figures" / f"{name}.png") as file:
-                file.write(draw(flat, summary))
+                file.write(draw(flat, summary).png)
     write_json(workdir / "summary.json", summary)
     return summary
 

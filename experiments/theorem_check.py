@@ -32,8 +32,8 @@ from clipjax.optim.theory import constants as theory_constants
 from clipjax.train import mesh as meshes
 from clipjax.train.log import ProgressLine, write_json
 from experiments.high_probability import Method, checks, replica_keys, simulate
+from experiments.report.files import write_page
 from experiments.report.page import Cell, Page, Section, Table, to_markdown
-from experiments.report.write import write_page
 from experiments.setup import config as configs
 from experiments.setup import memory, pace
 from experiments.setup.checks import check_fields

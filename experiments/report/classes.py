@@ -13,8 +13,8 @@ CLASS_IOU = "iou"
 
 def section(grid: Grid) -> list[Section]:
     """Return the section of single classes, a table per task; none where no run measured them."""
-    tables = [table for groups in grid.values() if (table := iou_table(groups)) is not None]
-    if not tables:
+    made = tables(grid)
+    if not made:
         return []
     text = (
         "Mean ± sample standard deviation over the seeds whose runs finished; below each class its "
@@ -22,11 +22,20 @@ def section(grid: Grid) -> list[Section]:
         "none of whose runs diverged; where all are equal or zero, none is bold. Classes that are "
         "neither in the truth nor predicted are left out, here and in the mean."
     )
-    return [Section("IoU per class", (Text(text), *tables))]
+    return [Section("IoU per class", (Text(text), *made))]
+
+
+def tables(grid: Grid) -> list[Table]:
+    """Return a table per task whose runs measured single classes."""
+    return [table for groups in grid.values() if (table := iou_table(groups)) is not None]
 
 
 def iou_table(groups: Mapping[str, Group]) -> Table | None:
-    """Return the table of one task, a row per class and a column per method; None without any."""
+    """Return the table of one task, a row per class and a column per method; None without any.
+
+    Methods are sorted by their mean, the best first.
+    """
+    groups = results.ranked(groups, "mean_iou")
     scores = {method: class_metric(group, CLASS_IOU) for method, group in groups.items()}
     classes = sorted({k for found in scores.values() for k in found})
     if not classes:
@@ -63,8 +72,8 @@ def _row(groups: Mapping[str, Group], name: str) -> list[Cell]:
         # A class that is not in the truth has a score in the runs that predict it.
         some = score.count < len(group.finished)
         cells.append(
-            Cell(
-                metric.write_score(score),
+            metric.cell(
+                score,
                 note=f"{score.count} of {len(group.finished)} runs" if some else "",
                 best=method in best,
             )

@@ -274,7 +274,7 @@ def figure(name: str) -> bytes:
         shown = Figure(figsize=(9.0, 3.0))
         left, right = shown.subplots(1, 2, width_ratios=(3.4, 5.6))
         FIGURES[name](left, right)
-        full = style.png(shown)
+        full = style.drawing(shown).png
     small = io.BytesIO()
     with Image.open(io.BytesIO(full)) as image:
         image.convert("RGB").quantize(64).save(small, format="png", optimize=True)

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 
 from experiments.high_probability import readable
 from experiments.report import page, results, style
-from experiments.report.page import Cell, Picture, Section, Table, Text
-from experiments.report.write import write_page
+from experiments.report.files import write_page
+from experiments.report.page import Cell, Drawing, Picture, Section, Table, Text
 from experiments.setup import reading
 from experiments.setup.labels import in_figure
 from experiments.setup.reading import DamagedFile, Number
@@ -149,7 +149,7 @@ def _losses(names: Sequence[str], losses: Sequence[Number], off_plane: np.ndarra
 
 def contours(
     arrays: Mapping[str, np.ndarray], name: str, points: Sequence[str] | None = None
-) -> bytes:
+) -> Drawing:
     """Draw the contours of a plane, on a scale of logarithms, and the points in it."""
     alphas, betas, values = (arrays[f"{name}/{part}"] for part in ("alphas", "betas", "values"))
     figure, ((axes,),) = style.panels(1, 1, height=5.0)
@@ -163,7 +163,7 @@ def contours(
     bar.ax.yaxis.set_major_formatter(lambda x, _: readable(10**x - offset))
     _points(axes, arrays, name, points)
     axes.set(aspect="equal", xlabel="first direction", ylabel="second direction")
-    return style.png(figure)
+    return style.drawing(figure)
 
 
 def _points(
@@ -178,10 +178,10 @@ def _points(
         axes.annotate(in_figure(label), (x, y), (6, 6), textcoords="offset points", bbox=box)
 
 
-def _line(arrays: Mapping[str, np.ndarray]) -> bytes:
+def _line(arrays: Mapping[str, np.ndarray]) -> Drawing:
     figure, ((axes,),) = style.panels(1, 1, height=3.0)
     axes.plot(arrays["line/alphas"], arrays["line/values"], color="#0072B2")
     for where in (0, 1):
         axes.axvline(where, color="#555555", linewidth=0.8, linestyle=":")
     axes.set(yscale="log", xlabel="0 = query point, 1 = evaluation point", ylabel="loss")
-    return style.png(figure)
+    return style.drawing(figure)

@@ -10,9 +10,9 @@ import scipy.stats
 from clipjax import analysis
 from experiments.high_probability import readable
 from experiments.report import page, results, style
+from experiments.report.files import write_page
 from experiments.report.landscape import Calibration, how_many
-from experiments.report.page import Bullets, Cell, Picture, Section, Table, Text
-from experiments.report.write import write_page
+from experiments.report.page import Bullets, Cell, Drawing, Picture, Section, Table, Text
 from experiments.setup import reading
 from experiments.setup.reading import DamagedFile, Number
 
@@ -150,7 +150,7 @@ def make_page(summary: NoiseSummary, arrays: Mapping[str, np.ndarray]) -> page.P
     return page.Page(f"Gradient noise of {summary['name']}", lead, (*sections, cautions))
 
 
-def pictures_of(sample: np.ndarray, seed: int) -> bytes:
+def pictures_of(sample: np.ndarray, seed: int) -> Drawing:
     """Draw density, survival, normal quantiles and Hill's curve of a sample and its control."""
     control = analysis.gaussian_control(sample, seed)
     figure, ((first, second), (third, fourth)) = style.panels(2, 2, height=2.8)
@@ -175,4 +175,4 @@ def pictures_of(sample: np.ndarray, seed: int) -> bytes:
     third.axline((0, 0), slope=1, color="#555555", linewidth=0.8, linestyle=":")
     third.set(title="quantiles, in standard deviations", xlabel="of a normal law")
     fourth.set(xscale="log", yscale="log", title="Hill's tail index", xlabel="largest values used")
-    return style.png(figure)
+    return style.drawing(figure)

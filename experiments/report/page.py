@@ -1,18 +1,25 @@
 """A page of sections, and how it is written as Markdown and as one self-contained HTML file.
 
-A section is a title and parts: text, lists, tables and figures. Figures are PNG bytes; Markdown
-refers to them as files in a folder beside it, HTML holds them inside itself. All text is plain:
-what of it would be markup is escaped when it is written.
+A section is a title and parts: text, lists, tables and figures. Markdown refers to figures as
+files in a folder beside it, HTML holds them inside itself. All text is plain:
+what of it would be markup is escaped when it is written. The HTML that stands around it is in
+`templates/`.
 """
 
 import base64
+import functools
 import os
+import string
 import urllib.parse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 from experiments.setup.labels import in_html, in_markdown
+
+TEMPLATES = Path(__file__).with_name("templates")
+"""What of a page is no content lies there: `string.Template`s, filled with text that is escaped."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,15 @@ class Cell:
         text: what it says.
         note: smaller lines below.
         best: marked, for the best of its column.
+        value: the number that it says, in full and in the unit of its column; None for no number.
+        spread: the number behind its ±.
     """
 
     text: str
     note: str = ""
     best: bool = False
+    value: float | None = None
+    spread: float | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,7 @@ class Table:
         caption: what else a reader should know.
         extra: how many of the last columns a narrow page may leave out.
         wraps: whether its cells hold words that may go on in the next line.
+        file: its CSV and LaTeX files beside the page, without their ends; "" for none.
     """
 
     title: str
@@ -63,6 +75,20 @@ class Table:
     caption: str = ""
     extra: int = 0
     wraps: bool = False
+    file: str = ""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What `experiments.report.style.drawing` makes of a figure.
+
+    Attributes:
+        png: the bytes of a PNG file.
+        pdf: returns the bytes of a PDF file; None where there is none.
+    """
+
+    png: bytes
+    pdf: Callable[[], bytes] | None = None
 
 
 @dataclass(frozen=True)
@@ -70,14 +96,16 @@ class Picture:
     """A figure.
 
     Attributes:
-        name: its file name without `.png`.
-        png: the file's bytes.
+        name: its file name without an end.
+        drawing: the files' bytes.
         caption: what it shows; also what is read aloud in place of it.
+        file: its PNG and PDF files beside the page, without their ends; "" for none.
     """
 
     name: str
-    png: bytes
+    drawing: Drawing
     caption: str
+    file: str = ""
 
 
 Part: TypeAlias = Text | Bullets | Table | Picture
@@ -103,6 +131,11 @@ class Page:
     def pictures(self) -> list[Picture]:
         """Return all figures, in order."""
         return [p for section in self.sections for p in section.parts if isinstance(p, Picture)]
+
+    @property
+    def tables(self) -> list[Table]:
+        """Return all tables, in order."""
+        return [p for section in self.sections for p in section.parts if isinstance(p, Table)]
 
 
 def to_markdown(page: Page, figures: str | None = "figures") -> str:
@@ -141,14 +174,40 @@ def _markdown_part(part: Part, figures: str | None) -> str:
         case Bullets(lines):
             return "\n".join(f"- {in_markdown(line)}" for line in lines)
         case Picture(name, _, caption):
-            file = urllib.parse.quote(os.fsencode(f"{figures}/{name}.png"))
+            file = _address(f"{figures}/{name}.png")
             said = in_markdown(caption)
-            return f"![{said}]({file})\n\n*{said}*"
+            return f"![{said}]({file})\n\n*{said}*{_markdown_links(part)}"
         case Table(title, header, rows, caption):
             names = _markdown_row(list(map(in_markdown, header)))
             lines = [f"### {in_markdown(title)}", "", names, "|" + "---|" * len(header)]
             lines += [_markdown_row([_markdown_cell(cell) for cell in row]) for row in rows]
-            return "\n".join(lines) + (f"\n\n*{in_markdown(caption)}*" if caption else "")
+            said = f"\n\n*{in_markdown(caption)}*" if caption else ""
+            return "\n".join(lines) + said + _markdown_links(part)
+
+
+def links(part: Table | Picture) -> dict[str, str]:
+    """Return the files of a table or figure beside the page: what each is, and its address.
+
+    Examples:
+        >>> links(Table("t", (), (), file="tables/a b"))
+        {'CSV': 'tables/a%20b.csv', 'LaTeX': 'tables/a%20b.tex'}
+    """
+    if not part.file:
+        return {}
+    if isinstance(part, Table):
+        ends = {"CSV": "csv", "LaTeX": "tex"}
+    else:
+        ends = {"PNG": "png"} | ({"PDF": "pdf"} if part.drawing.pdf is not None else {})
+    return {kind: _address(f"{part.file}.{end}") for kind, end in ends.items()}
+
+
+def _address(file: str) -> str:
+    return urllib.parse.quote(os.fsencode(file))
+
+
+def _markdown_links(part: Table | Picture) -> str:
+    found = " · ".join(f"[{kind}]({address})" for kind, address in links(part).items())
+    return f"\n\n{found}" if found else ""
 
 
 def _markdown_row(cells: Sequence[str]) -> str:
@@ -162,11 +221,24 @@ def _markdown_cell(cell: Cell) -> str:
     return f"{text} ({note})" if note else text
 
 
+def filled(template: str, **values: str) -> str:
+    """Return a template with its placeholders, `$name`, replaced; all of them must be given."""
+    return _template(template).substitute(values)
+
+
+@functools.cache
+def _template(name: str) -> string.Template:
+    return string.Template((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
 def to_html(page: Page) -> str:
-    """Return the page as one HTML file that refers to nothing outside itself.
+    """Return the page as one HTML file that shows nothing outside itself.
+
+    It links to the files of tables and figures where they have any.
 
     Examples:
-        >>> text = to_html(Page("A & B", "", (Section("S", (Picture("p", b"png", "A curve"),)),)))
+        >>> picture = Picture("p", Drawing(b"png"), "A curve")
+        >>> text = to_html(Page("A & B", "", (Section("S", (picture,)),)))
         >>> "<title>A &amp; B</title>" in text, 'src="data:image/png;base64,cG5n"' in text
         (True, True)
     """
@@ -174,18 +246,22 @@ def to_html(page: Page) -> str:
         f'<li><a href="#section{i}">{in_html(s.title)}</a></li>'
         for i, s in enumerate(page.sections)
     )
-    body = "".join(
-        f'<section id="section{i}"><h2>{in_html(s.title)}</h2>\n'
-        + "".join(_html_part(part) for part in s.parts)
-        + "</section>\n"
+    sections = "".join(
+        filled(
+            "section.html",
+            id=f"section{i}",
+            title=in_html(s.title),
+            parts="".join(_html_part(part) for part in s.parts),
+        )
         for i, s in enumerate(page.sections)
     )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{in_html(page.title)}</title>\n<style>{_CSS}</style>\n</head>\n<body>\n"
-        f'<h1>{in_html(page.title)}</h1>\n<p class="lead">{in_html(page.lead)}</p>\n'
-        f"<nav><ul>{contents}</ul></nav>\n{body}</body>\n</html>\n"
+    return filled(
+        "page.html",
+        title=in_html(page.title),
+        lead=in_html(page.lead),
+        style=filled("style.css"),
+        contents=contents,
+        sections=sections,
     )
 
 
@@ -195,22 +271,28 @@ def _html_part(part: Part) -> str:
             return f"<p>{in_html(text)}</p>\n"
         case Bullets(lines):
             return "<ul>" + "".join(f"<li>{in_html(line)}</li>" for line in lines) + "</ul>\n"
-        case Picture(_, png, caption):
-            data, text = base64.b64encode(png).decode(), in_html(caption)
-            return (
-                f'<figure><img src="data:image/png;base64,{data}" alt="{text}">'
-                f"<figcaption>{text}</figcaption></figure>\n"
+        case Picture(_, drawing, caption):
+            return filled(
+                "figure.html",
+                data=base64.b64encode(drawing.png).decode(),
+                caption=in_html(caption),
+                links=_html_links(part),
             )
         case Table(title, header, rows, caption, _, wraps):
-            kind = ' class="wraps"' if wraps else ""
-            head = "".join(f'<th scope="col">{in_html(name)}</th>' for name in header)
-            body = "".join(f"<tr>{_html_row(row)}</tr>\n" for row in rows)
-            text = f"<figcaption>{in_html(caption)}</figcaption>" if caption else ""
-            return (
-                f'<h3>{in_html(title)}</h3>\n<figure><div class="scroll"><table{kind}>'
-                f"<thead><tr>{head}</tr></thead>\n"
-                f"<tbody>{body}</tbody></table></div>{text}</figure>\n"
+            return filled(
+                "table.html",
+                title=in_html(title),
+                kind=' class="wraps"' if wraps else "",
+                head="".join(f'<th scope="col">{in_html(name, True)}</th>' for name in header),
+                rows="".join(f"<tr>{_html_row(row)}</tr>\n" for row in rows),
+                caption=f"<figcaption>{in_html(caption)}</figcaption>" if caption else "",
+                links=_html_links(part),
             )
+
+
+def _html_links(part: Table | Picture) -> str:
+    found = (f'<a href="{address}" download>{kind}</a>' for kind, address in links(part).items())
+    return f'<div class="files">{" ".join(found)}</div>' if part.file else ""
 
 
 def _html_row(row: Sequence[Cell]) -> str:
@@ -222,32 +304,5 @@ def _html_row(row: Sequence[Cell]) -> str:
 
 
 def _html_cell(cell: Cell) -> str:
-    notes = (f"<small>{in_html(line)}</small>" for line in cell.note.splitlines())
-    return in_html(cell.text) + "".join(notes)
-
-
-_CSS = """
-:root { color-scheme: light; }
-body { font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "DejaVu Sans", sans-serif;
-       color: #1b1b1b; background: #fff; max-width: 68rem; margin: 2.5rem auto; padding: 0 1.5rem; }
-h1 { font-size: 1.9rem; margin: 0 0 .4rem; }
-h2 { font-size: 1.35rem; margin: 3rem 0 .6rem; padding-top: .8rem; border-top: 1px solid #ddd; }
-h3 { font-size: 1.05rem; margin: 2rem 0 -.6rem; }
-p, ul { max-width: 48rem; }
-.lead { font-size: 1.1rem; color: #444; }
-nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2rem 1.4rem; }
-a { color: #0b5394; }
-figure { margin: 1.4rem 0 2rem; }
-img { max-width: 100%; height: auto; display: block; }
-figcaption { font-size: .9rem; color: #555; margin-top: .5rem; max-width: 48rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .95rem; }
-th, td { padding: .35rem 0 .35rem 1.3rem; text-align: right; vertical-align: top; }
-td { white-space: nowrap; }
-th:first-child { padding-left: 0; text-align: left; font-weight: 600; }
-thead th { vertical-align: bottom; border-bottom: 2px solid #1b1b1b; font-weight: 600; }
-tbody tr { border-bottom: 1px solid #e6e6e6; }
-td.best { font-weight: 700; }
-.wraps td { white-space: normal; min-width: 9rem; }
-small { display: block; font-size: .8rem; font-weight: 400; color: #666; }
-"""
+    notes = (f"<small>{in_html(line, True)}</small>" for line in cell.note.splitlines())
+    return in_html(cell.text, True) + "".join(notes)

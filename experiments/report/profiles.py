@@ -1,6 +1,5 @@
 """Performance profiles drawn: for any table of times, and for the runs of a grid."""
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from experiments.report import style, time_to_target
+from experiments.report import results, style, time_to_target
 from experiments.report.page import Cell, Part, Picture, Section, Table, Text
 from experiments.report.results import Grid, Group
 from experiments.report.style import Look
@@ -61,13 +60,6 @@ def _staircase(
     )
 
 
-def pdf(drawn: Figure) -> bytes:
-    """Return the figure as the bytes of a PDF file, the same ones every time."""
-    buffer = io.BytesIO()
-    drawn.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Producer": None})
-    return buffer.getvalue()
-
-
 # -- The report's section --------------------------------------------------------------------------
 
 
@@ -82,7 +74,7 @@ def section(grid: Grid, targets: Mapping[str, float]) -> Section:
     found = time_to_target.targets(grid, targets)
     parts: list[Part] = [Text(_SAID)]
     parts += [target_table(groups, found[task]) for task, groups in grid.items()]
-    names = time_to_target.methods(grid)
+    names = results.methods(grid)
     if len(names) > 1:
         parts += [Text(_PROFILES), *_profile(grid, found), score_table(grid, found)]
     return Section("Time to target", tuple(parts))
@@ -172,7 +164,7 @@ def _profile(grid: Grid, found: Mapping[str, Target]) -> list[Picture]:
     panels = {f"by {unit}": ratios for unit, ratios in known.items()}
     if not panels:
         return []
-    names = time_to_target.methods(grid)
+    names = results.methods(grid)
     looks = [style.look(name, names) for name in names]
     drawn = figure(panels, looks, max_ratio=time_to_target.MAX_RATIO, of="tasks")
     caption = (
@@ -181,12 +173,12 @@ def _profile(grid: Grid, found: Mapping[str, Target]) -> list[Picture]:
         + (" (right)" if len(panels) > 1 else "")
         + ". Where lines lie on one another, the first in the legend is the widest."
     )
-    return [Picture("performance_profile", style.png(drawn), caption)]
+    return [Picture("performance_profile", style.drawing(drawn), caption)]
 
 
 def score_table(grid: Grid, found: Mapping[str, Target]) -> Table:
     """Return the table of scores: a row per method, a column per unit."""
-    names = time_to_target.methods(grid)
+    names = results.methods(grid)
     columns = []
     for unit in UNITS:
         values = time_to_target.scores(grid, found, unit)

@@ -29,7 +29,8 @@ def section(grid: Grid) -> Section:
 
 
 def table(groups: Mapping[str, Group]) -> Table:
-    """Return what was run here and there, then the scores, a row per method."""
+    """Return what was run here and there, then the scores, a row per method, the best first."""
+    groups = results.ranked(groups)
     first = next(iter(groups.values()))
     references = REFERENCES[first.kind]
     name, metric = next(iter(METRICS[first.kind].items()))
@@ -47,7 +48,7 @@ def table(groups: Mapping[str, Group]) -> Table:
             for other, label in (("top5", "top-5"), ("loss", "loss"))
             if first.kind == "classification" and (found := group.score(other)) is not None
         ]
-        ours = Cell("–" if score is None else metric.write_score(score), "\n".join(notes))
+        ours = metric.cell(score, "\n".join(notes))
         theirs = (
             Cell(one.scores.get(_method(group), "–"), one.notes.get(_method(group), ""))
             for one in references

@@ -4,7 +4,6 @@ A response curve is the score over one searched value. How fast it falls beside 
 how exactly that value must be known.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from experiments.report import style
-from experiments.report.page import Cell, Page, Picture, Section, Table, Text
+from experiments.report.page import Cell, Drawing, Picture, Section, Table, Text
 from experiments.report.results import METRICS, Metric
 from experiments.report.style import look
 from experiments.setup import chosen as files
@@ -32,18 +31,16 @@ def there(workdir: Path) -> bool:
     return (workdir / NAME).exists()
 
 
-def added(made: Page, workdir: Path) -> Page:
-    """Return a page with the section of a search before the others, where its folder has one."""
-    if not there(workdir):
-        return made
-    found = files.read_chosen(workdir / NAME)
-    with style.style():
-        made = dataclasses.replace(made, sections=(section(found), *made.sections))
-    if made.lead:
-        return made
-    trials = sum(len(method["trials"]) for method in found["methods"].values())
-    lead = f"{len(found['methods'])} runs searched for good values, {trials} trials."
-    return dataclasses.replace(made, title="Values searched", lead=lead)
+def sections(workdir: Path) -> list[Section]:
+    """Return the section of a search, where a folder is that of one."""
+    return [section(files.read_chosen(workdir / NAME))] if there(workdir) else []
+
+
+def lead(workdir: Path) -> str:
+    """Say in a sentence what was searched."""
+    methods = files.read_chosen(workdir / NAME)["methods"]
+    trials = sum(len(method["trials"]) for method in methods.values())
+    return f"{len(methods)} runs searched for good values, {trials} trials."
 
 
 def tables(workdir: Path) -> list[Table]:
@@ -136,7 +133,7 @@ def trial_table(task: str, methods: Methods) -> Table:
     return Table(f"{task}: trials", ("trial", "values", "steps", "score"), tuple(rows))
 
 
-def curves(methods: Methods) -> bytes:
+def curves(methods: Methods) -> Drawing:
     """Draw score over value, a row for each method, a column for each searched value."""
     columns = max(len(method["space"]) for method in methods.values())
     figure, axes = style.panels(len(methods), columns, height=1.9)
@@ -157,7 +154,7 @@ def curves(methods: Methods) -> bytes:
     ]
     names = ["trained to the end", "stopped early", "diverged", "chosen"]
     figure.legend(handles, names, loc="outside upper center", ncols=4)
-    return style.png(figure)
+    return style.drawing(figure)
 
 
 def _heights(trials: Sequence[TrialRecord], metric: Metric) -> np.ndarray:

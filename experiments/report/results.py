@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.report.page import Cell
 from experiments.setup import reading, samples
 from experiments.setup.reading import RUN_AGAIN, DamagedFile, Summary
 
@@ -55,6 +56,18 @@ class Metric:
         """
         spread = "" if score.spread is None else f" ± {self.write(score.spread)}"
         return self.write(score.mean) + spread
+
+    def cell(self, score: "Score | None", note: str = "", best: bool = False) -> Cell:
+        """Return mean and spread for a table; "–" where there is no score.
+
+        Examples:
+            >>> Metric("top-1", "%", 100, 1).cell(Score(0.5, 0.25, 3))
+            Cell(text='50.0 ± 25.0', note='', best=False, value=50.0, spread=25.0)
+        """
+        if score is None:
+            return Cell("–", note)
+        spread = None if score.spread is None else self.factor * score.spread
+        return Cell(self.write_score(score), note, best, self.factor * score.mean, spread)
 
     @property
     def title(self) -> str:
@@ -349,6 +362,27 @@ def best(groups: Mapping[str, Group], name: str, metric: Metric) -> set[str]:
     return set() if nothing or len(found) == len(groups) else found
 
 
+def ranked(groups: Mapping[str, Group], name: str = "") -> dict[str, Group]:
+    """Return the methods by their mean of a metric, the best first.
+
+    Behind those whose runs all finished come those of which some diverged, by the mean of the
+    others, and behind these the ones without a score. Equal ones keep their order.
+
+    Args:
+        groups: the methods of one task.
+        name: the metric; by default the one that the task is judged by first.
+    """
+    name = name or next(iter(METRICS[next(iter(groups.values())).kind]))
+    sign = 1 if name == "loss" else -1
+
+    def place(method: str) -> tuple[bool, bool, float]:
+        score = groups[method].score(name)
+        mean = 0.0 if score is None else sign * score.mean
+        return score is None, groups[method].diverged > 0, mean
+
+    return {method: groups[method] for method in sorted(groups, key=place)}
+
+
 @dataclass(frozen=True)
 class Band:
     """A curve over seeds: mean, smallest and largest value, each (points,)."""
@@ -388,3 +422,8 @@ def band(runs: Sequence[RunResult], split: str, metric: str, max_points: int) ->
 def runs(grid: Grid) -> list[RunResult]:
     """Return all runs of a grid, in its order."""
     return [run for groups in grid.values() for group in groups.values() for run in group.runs]
+
+
+def methods(grid: Grid) -> list[str]:
+    """Return the methods of all tasks, in the order in which they first come."""
+    return list(dict.fromkeys(method for groups in grid.values() for method in groups))

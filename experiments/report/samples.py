@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from experiments.report import style
+from experiments.report.page import Drawing
 from experiments.report.style import look
-from experiments.setup.labels import in_figure
+from experiments.setup.labels import in_figure, shortened
 
 Samples: TypeAlias = Mapping[str, Mapping[str, Sequence[np.ndarray]]]
 """Method -> what its `Task.samples` returned, by example; the same examples for all methods.
@@ -39,6 +40,10 @@ DETAIL = 96
 """Side in pixels of what is shown of super-resolved pictures that are larger."""
 NARROW = 20
 """Letters of a method's name that find room above or below a picture."""
+MOST = 8
+"""Pictures side by side; the others of an example go on in the next row."""
+HALF = 13
+"""Letters in each of two lines above a picture where there are many."""
 FINE = 200
 """Pictures with more pixels than this are shrunk when they are drawn."""
 
@@ -60,7 +65,7 @@ def palette(classes: int) -> list[str]:
 
 def segmentation_samples(
     samples: Samples, class_names: Sequence[str] = (), max_rows: int = 5
-) -> bytes:
+) -> Drawing:
     """Draw image, truth and each method's segmentation, a row per example.
 
     Args:
@@ -93,24 +98,8 @@ def segmentation_samples(
     if any((labels == VOID_LABEL).any() for labels in first["label"]):
         handles.append(Patch(facecolor=VOID_COLOR, edgecolor="#777777", label="(void)"))
     labels = [str(handle.get_label()) for handle in handles]
-    figure.legend(handles=handles, loc="outside lower center", ncols=legend_columns(labels))
-    return style.png(figure)
-
-
-def legend_columns(labels: Sequence[str], width: int = 120) -> int:
-    """Return how many columns a legend takes so that no row is wider than the figure.
-
-    Args:
-        labels: what it says.
-        width: of the figure, in letters; a patch of colour is as wide as 7.
-
-    Examples:
-        >>> legend_columns(["background", *"0123456789"]), legend_columns(["pedestrian"] * 12)
-        (11, 6)
-    """
-    wide = [len(label) + 7 for label in labels]
-    fit = len(labels) if sum(wide) <= width else width // max(wide)
-    return -(-len(labels) // -(-len(labels) // max(1, fit))) if labels else 1
+    figure.legend(handles=handles, loc="outside lower center", ncols=style.legend_columns(labels))
+    return style.drawing(figure)
 
 
 def names(class_names: Sequence[str], k: int) -> str:
@@ -118,7 +107,7 @@ def names(class_names: Sequence[str], k: int) -> str:
     return in_figure(class_names[k]) if k < len(class_names) else f"class {k}"
 
 
-def super_resolution_samples(samples: Samples, max_rows: int = 5) -> bytes:
+def super_resolution_samples(samples: Samples, max_rows: int = 5) -> Drawing:
     """Draw low resolution, bicubic, each method and truth, a row per example, PSNR below.
 
     Of pictures larger than `DETAIL` pixels the whole truth is drawn first, and of the others the
@@ -155,7 +144,7 @@ def super_resolution_samples(samples: Samples, max_rows: int = 5) -> bytes:
     _column_titles(
         axes, [*whole, "low res." if whole else "low resolution", "bicubic"], samples, ["truth"]
     )
-    return style.png(figure)
+    return style.drawing(figure)
 
 
 def has_details(samples: Samples) -> bool:
@@ -202,7 +191,7 @@ def detail(truth: np.ndarray, bicubic: np.ndarray, scale: int) -> tuple[int, int
 
 def classification_samples(
     samples: Samples, class_names: Sequence[str] = (), max_columns: int = 8
-) -> bytes:
+) -> Drawing:
     """Draw examples with what each method took them for; mistakes are marked.
 
     Args:
@@ -211,7 +200,8 @@ def classification_samples(
         max_columns: how many examples to draw, evenly spread over those there are.
     """
     called = [in_figure(name, 13) for name in class_names]
-    if max(map(len, called), default=0) > 4:
+    named = max((len(look(method).label) for method in samples), default=0)
+    if max(map(len, called), default=0) > 4 or named > HALF:
         max_columns = min(max_columns, 5)  # room for the names
 
     def name(k: int) -> str:
@@ -221,16 +211,16 @@ def classification_samples(
     first = next(iter(samples.values()))
     count = len(first["label"])
     figure, axes = _frames([1.0], count, below=0.17 * len(samples), least=min(max_columns, 6))
+    labels = [in_figure(s) for s in shortened((look(m).label for m in samples), NARROW)]
     for i, panel in enumerate(axes[0]):
         _show(panel, first["image"][i])
         label = int(first["label"][i])
         panel.set_title(f"truth: {name(label)}", loc="center")
-        for line, (method, arrays) in enumerate(samples.items()):
+        for line, (method, arrays) in enumerate(zip(labels, samples.values(), strict=True)):
             taken = int(arrays["prediction"][i])
             right = taken == label
             panel.annotate(
-                f"{in_figure(look(method, samples).label, NARROW)}: {name(taken)}"
-                + ("" if right else " ✗"),
+                f"{method}: {name(taken)}" + ("" if right else " ✗"),
                 (0.5, 0),
                 xycoords="axes fraction",
                 xytext=(0, -6 - 12 * line),
@@ -241,7 +231,7 @@ def classification_samples(
                 color="#333333" if right else "#B00020",
                 fontweight="normal" if right else "bold",
             )
-    return style.png(figure)
+    return style.drawing(figure)
 
 
 def image_psnr(image: np.ndarray, truth: np.ndarray) -> float:
@@ -295,37 +285,47 @@ def _show(panel: Axes, image: np.ndarray) -> None:
 
 
 def _column_titles(
-    axes: np.ndarray, before: Sequence[str], methods: Iterable[str], after: Sequence[str] = ()
+    axes: Sequence[Sequence[Axes]],
+    before: Sequence[str],
+    methods: Iterable[str],
+    after: Sequence[str] = (),
 ) -> None:
-    methods = list(methods)
-    titles = [
-        *before,
-        *(in_figure(look(method, methods).label, NARROW) for method in methods),
-        *after,
-    ]
+    labels = [look(method).label for method in methods]
+    many = len(before) + len(labels) + len(after) > 7
+    names = (
+        (in_figure(name, HALF, lines=2) for name in shortened(labels, 2 * HALF - 2))
+        if many
+        else map(in_figure, shortened(labels, NARROW))
+    )
+    titles = [*before, *names, *after]
     for panel, title in zip(axes[0], titles, strict=True):
-        panel.set_title(title, loc="center", fontsize=10.5 if len(titles) <= 7 else 9)
+        panel.set_title(title, loc="center", fontsize=9 if many else 10.5)
 
 
 def _frames(
     heights: Sequence[float], columns: int, *, below: float = 0.0, least: int = 6
-) -> tuple[Figure, np.ndarray]:
-    """Return panels without ticks, those of row i `heights[i]` times as high as wide.
+) -> tuple[Figure, list[list[Axes]]]:
+    """Return panels without ticks, those of example i `heights[i]` times as high as wide.
 
     Args:
-        heights: of each row; very tall ones are cut.
-        columns: how many panels a row has.
+        heights: of each example's panels; very tall ones are cut.
+        columns: how many panels an example has; more than `MOST` take several rows.
         below: inches free under each row.
         least: panels are as narrow as if there were at least so many columns.
     """
-    heights = [min(height, 2.0) for height in heights]
-    side = style.WIDTH / max(columns, least)
-    high = [side * height + 0.12 + below for height in heights]
-    figure = Figure(figsize=(side * columns, sum(high) + 0.35))
-    axes = figure.subplots(len(high), columns, squeeze=False, height_ratios=high)
+    folds = -(-columns // MOST)
+    wide = -(-columns // folds)
+    side = style.WIDTH / max(wide, least)
+    high = [side * min(height, 2.0) + 0.12 + below for height in heights for _ in range(folds)]
+    figure = Figure(figsize=(side * wide, sum(high) + 0.35))
+    axes = figure.subplots(len(high), wide, squeeze=False, height_ratios=high)
     for panel in axes.flat:
         panel.set(xticks=[], yticks=[])
         panel.grid(visible=False)
         for spine in panel.spines.values():
             spine.set(visible=True, color="#bbbbbb", linewidth=0.6)
-    return figure, axes
+    examples = [list(row) for row in axes.reshape(len(heights), folds * wide)]
+    for row in examples:
+        for panel in row[columns:]:
+            panel.remove()
+    return figure, [row[:columns] for row in examples]

@@ -24,6 +24,7 @@ def section(grid: Grid) -> Section:
         "Final metrics on held-out examples, at each method's own evaluation point: mean ± sample "
         "standard deviation over the seeds whose runs finished. Bold is the best mean of a column "
         "among methods none of whose runs diverged; where all are equal or zero, none is bold. "
+        "Methods are sorted by the first column; those with diverged runs come last. "
         "Where means differ by less than the spreads, the order says little. This page does not "
         "know how learning rates and other settings were chosen: where by scores on these very "
         "examples, the scores flatter every method."
@@ -38,7 +39,8 @@ def tables(grid: Grid) -> list[Table]:
 
 
 def score_table(groups: Mapping[str, Group]) -> Table:
-    """Return the table of one task: a row per method, then a row per baseline."""
+    """Return the table of one task: a row per method, the best first, then one per baseline."""
+    groups = results.ranked(groups)
     first = next(iter(groups.values()))
     metrics = METRICS[first.kind]
     rows = [
@@ -60,6 +62,7 @@ def paper_table(groups: Mapping[str, Group]) -> Table | None:
     measured = {n: m for n, m in AS_IN_PAPERS.items() if any(g.score(n) for g in groups.values())}
     if not measured:
         return None
+    groups = results.ranked(groups, next(iter(AS_IN_PAPERS)))
     labels = [Cell(look(method, groups).label) for method in groups]
     rows = [(label, *c) for label, c in zip(labels, _scores(groups, AS_IN_PAPERS), strict=True)]
     return Table(
@@ -79,7 +82,10 @@ def _scores(groups: Mapping[str, Group], metrics: Mapping[str, Metric]) -> list[
     """Return the cells of each method, the best of each metric marked."""
     best = {name: results.best(groups, name, metric) for name, metric in metrics.items()}
     return [
-        [_score(group, name, metric, method in best[name]) for name, metric in metrics.items()]
+        [
+            metric.cell(group.score(name), best=method in best[name])
+            for name, metric in metrics.items()
+        ]
         for method, group in groups.items()
     ]
 
@@ -90,17 +96,13 @@ def _baseline_rows(
     return [
         (
             Cell(label, note="no learning"),
-            *(Cell(m.write(values[n]) if n in values else "–") for n, m in metrics.items()),
+            *(
+                Cell(m.write(values[n]), value=m.factor * values[n]) if n in values else Cell("–")
+                for n, m in metrics.items()
+            ),
         )
         for label, values in _baselines(groups, metrics).items()
     ]
-
-
-def _score(group: Group, name: str, metric: Metric, best: bool) -> Cell:
-    score = group.score(name)
-    if score is None:
-        return Cell("–")
-    return Cell(metric.write_score(score), best=best)
 
 
 def _counts(group: Group) -> tuple[Cell, ...]:
@@ -111,8 +113,8 @@ def _counts(group: Group) -> tuple[Cell, ...]:
             f"{len(group.finished)} of {len(group.runs)}",
             note=f"{group.diverged} diverged" if group.diverged else "",
         ),
-        Cell("–" if rate is None else f"{rate:,.0f}"),
-        Cell("–" if seconds is None else f"{seconds:.1f}"),
+        Cell("–" if rate is None else f"{rate:,.0f}", value=rate),
+        Cell("–" if seconds is None else f"{seconds:.1f}", value=seconds),
     )
 
 

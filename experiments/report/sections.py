@@ -47,11 +47,16 @@ def lead(grid: Grid, heavy: Tails | None) -> str:
 # -- Graduated runs -------------------------------------------------------------------------------
 
 
-def noise_levels(grid: Grid) -> Section:
-    """Return the section of graduated runs; `grid` holds nothing else."""
+def noise_levels(grid: Grid, methods: Sequence[str] = ()) -> Section:
+    """Return the section of graduated runs.
+
+    Args:
+        grid: it holds nothing else.
+        methods: all methods of the page, which decide how each looks; so in the other sections.
+    """
     picture = Picture(
         "noise_levels",
-        graduated_curves.noise_levels(grid),
+        graduated_curves.noise_levels(grid, methods),
         "Left: noise level δ = ηC/√b, measured (lines: means over seeds; bands: smallest to "
         "largest seed) and planned (dotted staircases, from the δ measured in the first stage; "
         "black where several methods follow one plan). Middle: the score on held-out examples, "
@@ -63,13 +68,13 @@ def noise_levels(grid: Grid) -> Section:
 # -- Curves and samples ---------------------------------------------------------------------------
 
 
-def learning(grid: Grid) -> Section:
+def learning(grid: Grid, methods: Sequence[str] = ()) -> Section:
     """Return the section of curves."""
     bands = "Lines are means over seeds, bands reach from the smallest to the largest seed."
     pictures = [
         Picture(
             f"curves_{task}",
-            curves.learning_curves(groups),
+            curves.learning_curves(groups, methods),
             f"{next(iter(groups.values())).title}: training (left) and held-out examples (right). "
             "In training, of the minibatch at the query point, averaged over neighbouring log "
             "rows; dotted lines are what can be had without learning. The axes of a row differ. "
@@ -79,7 +84,7 @@ def learning(grid: Grid) -> Section:
     ]
     gradients = Picture(
         "gradients",
-        curves.gradient_curves(grid),
+        curves.gradient_curves(grid, methods),
         "Norm of the minibatch gradient before clipping (left), and which share of the steps so "
         f"far was clipped (right; only methods that clip). {bands}",
     )
@@ -96,11 +101,11 @@ def sample_pictures(grid: Grid) -> list[Section]:
         first = next(iter(groups.values()))
         match first.kind:
             case "segmentation":
-                png = samples.segmentation_samples(found, first.class_names)
+                drawing = samples.segmentation_samples(found, first.class_names)
                 title = "Sample segmentations"
                 said = "Below each prediction its mean IoU over the classes in that picture."
             case "super_resolution":
-                png = samples.super_resolution_samples(found)
+                drawing = samples.super_resolution_samples(found)
                 title = "Sample super-resolved pictures"
                 said = "Below each picture its PSNR, rounded to 8 bits as it is shown."
                 if samples.has_details(found):
@@ -110,7 +115,7 @@ def sample_pictures(grid: Grid) -> list[Section]:
                         "rounded to 8 bits."
                     )
             case _:
-                png = samples.classification_samples(found, first.class_names)
+                drawing = samples.classification_samples(found, first.class_names)
                 title = "Sample classifications"
                 said = "Below each example what the methods took it for; mistakes are marked."
         if samples.largest(found) >= SIDE:
@@ -119,7 +124,7 @@ def sample_pictures(grid: Grid) -> list[Section]:
         if lost:
             said += f" No finished run with samples: {', '.join(lost)}."
         caption = f"{first.title}: held-out examples, {seeds}. {said}"
-        sections.append(Section(title, (Picture(f"samples_{task}", png, caption),)))
+        sections.append(Section(title, (Picture(f"samples_{task}", drawing, caption),)))
     return sections
 
 
@@ -160,7 +165,7 @@ def _equal(some: Sequence[np.ndarray], others: Sequence[np.ndarray]) -> bool:
 # -- Heavy tails ----------------------------------------------------------------------------------
 
 
-def heavy_tails(heavy: Tails) -> Section:
+def heavy_tails(heavy: Tails, methods: Sequence[str] = ()) -> Section:
     """Return the section of the heavy-tail experiment."""
     summary, arrays = heavy
     config = summary["config"]
@@ -176,19 +181,19 @@ def heavy_tails(heavy: Tails) -> Section:
         ),
         Picture(
             "quantiles",
-            tails.quantile_curves(arrays, summary),
+            tails.quantile_curves(arrays, summary, methods),
             "Quantiles of f(x) − f* over the replicas against the number of stochastic gradients; "
             f"all panels have the same log axes. Bands are {confidence} bootstrap intervals. Each "
             "method is evaluated at its own evaluation point.",
         ),
         Picture(
             "survival",
-            tails.survival_curves(arrays, summary),
+            tails.survival_curves(arrays, summary, methods),
             "Share of the replicas that end with f(x) − f* of at least s. On these axes a "
             "straight line is a power law, the sign of a heavy tail.",
         ),
     ]
-    parts += [quantile_table(summary, noise) for noise in summary["results"]]
+    parts += quantile_tables(heavy)
     parts += [plateau_table(summary, noise) for noise in summary["reference_plateau"]]
     described = summary["methods"].items()
     parts.append(Bullets(tuple(f"{summary['labels'][name]}: {said}." for name, said in described)))
@@ -202,6 +207,11 @@ def _noise_words(noises: Sequence[str]) -> str:
         return added
     sampling = "examples sampled with replacement"
     return sampling if len(sampled) == len(noises) else f"{added}, or {sampling}"
+
+
+def quantile_tables(heavy: Tails) -> list[Table]:
+    """Return the final quantiles, a table per noise."""
+    return [quantile_table(heavy[0], noise) for noise in heavy[0]["results"]]
 
 
 def quantile_table(summary: Mapping[str, Any], noise: str) -> Table:

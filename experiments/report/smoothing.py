@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from experiments.report import style
+from experiments.report.page import Drawing
 from experiments.setup.labels import in_figure
 
 # From much noise to none: dark to light would hide the smoothest curve, so colours differ in hue.
@@ -22,7 +23,7 @@ LAWS = {
 }
 
 
-def smoothing(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]) -> bytes:
+def smoothing(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]) -> Drawing:
     """Draw a row per function: smoothed forms, paths of minimisers, radius of strong convexity.
 
     Args:
@@ -48,10 +49,10 @@ def smoothing(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]) -> b
     axes[0][0].set_title("f and its smoothed forms")
     axes[0][1].set_title("Descent through the levels")
     axes[0][2].set_title("How far f̂ is strongly convex")
-    return style.png(figure)
+    return style.drawing(figure)
 
 
-def laws(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]) -> bytes:
+def laws(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]) -> Drawing:
     """Draw a panel per function: the function smoothed at one level by noise of several laws.
 
     Args:
@@ -68,7 +69,7 @@ def laws(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]) -> bytes:
             panel.plot(arrays["x"], arrays["laws"][i], color=color, linestyle=line, label=LAWS[law])
         panel.set(title=f"{in_figure(label)}, δ = {summary['config']['law_level']:g}", xlabel="x")
         panel.legend()
-    return style.png(figure)
+    return style.drawing(figure)
 
 
 def _of(curves: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:

@@ -1,7 +1,7 @@
 """How all figures look, chosen once: each method has one colour, line and marker everywhere."""
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +10,21 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments.report.page import Drawing
 from experiments.setup.labels import in_figure
 
 WIDTH = 10.0
 """Inches, of a figure."""
+LINE = 0.2
+"""Inches, of a legend's line."""
+LABEL = 48
+"""Letters in a line of a legend: two such columns find room."""
 
 STYLE: Any = {
     "savefig.dpi": 150,
     "savefig.bbox": "tight",
     "figure.constrained_layout.use": True,
+    "pdf.fonttype": 42,  # TrueType, which journals and editors of drawings can read
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -74,28 +80,54 @@ PLANS = {
     "poly_0.9": Look("polynomial 0.9", "#CC79A7", (0, (3, 1, 1, 1, 1, 1)), "s"),
     "poly_1": Look("polynomial 1", "#6A3D9A", (0, (2, 1)), "X"),
 }
-SPARE_COLORS = ("#56B4E9", "#000000", "#8C6D31", "#7B4FA3", "#7F7F7F")
+DASHED: Any = (0, (4, 1.2))
+DOTTED: Any = (0, (1, 0.8))
+DASH_DOT: Any = (0, (6, 1, 1, 1))
+DASH_DOT_DOT: Any = (0, (3, 1, 1, 1, 1, 1))
+LONG: Any = (0, (8, 2))
+LINES: tuple[Any, ...] = ("-", DASHED, DOTTED, DASH_DOT, DASH_DOT_DOT, LONG)
+
+# For methods without a look of their own, the most different colours first. Those of one line are
+# far apart for all kinds of colour vision; close colours have different lines and markers.
+SPARES: tuple[tuple[str, Any, str], ...] = (
+    ("#000000", DASHED, "P"),
+    ("#661100", DOTTED, "D"),
+    ("#A0522D", DASH_DOT_DOT, "*"),
+    ("#88CCEE", LONG, "h"),
+    ("#B07AFF", "-", "<"),
+    ("#BFA946", LONG, ">"),
+    ("#882255", LONG, "p"),
+    ("#332288", DOTTED, "d"),
+    ("#6699CC", DASH_DOT_DOT, "o"),
+    ("#00B8C4", DASH_DOT, "s"),
+    ("#9C2A00", DASH_DOT, "D"),
+    ("#FF8FA3", DASHED, "^"),
+)
 
 
 def look(method: str, methods: Iterable[str] = ()) -> Look:
-    """Return how a method is shown; methods without a look of their own get spare colours.
+    """Return how a method is shown; methods without a look of their own get the spare ones.
+
+    Colour, line and marker differ together. After the last spare look they begin again with other
+    lines: no two of 72 methods have both colour and line in common.
 
     Args:
         method: the method's name.
-        methods: all names in the figure, so that spare colours differ.
+        methods: all names on the page, so that a method looks the same in all its figures.
 
     Examples:
         >>> look("clipped_sgd").label
         'clipped-SGD'
         >>> look("sgd.lr=2", ["sgd.lr=1", "sgd.lr=2"]).color
-        '#000000'
+        '#661100'
     """
     known = LOOKS | PLANS
     if method in known:
         return known[method]
-    unknown = sorted(name for name in {*methods, method} if name not in known)
-    color = SPARE_COLORS[unknown.index(method) % len(SPARE_COLORS)]
-    return Look(method, color, "-", "P")
+    place = sorted(name for name in {*methods, method} if name not in known).index(method)
+    color, line, marker = SPARES[place % len(SPARES)]
+    line = LINES[(LINES.index(line) + place // len(SPARES)) % len(LINES)]
+    return Look(method, color, line, marker)
 
 
 def style() -> Any:
@@ -109,11 +141,26 @@ def panels(rows: int, columns: int, *, height: float, **options: Any) -> tuple[F
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
 
-def legend(figure: Figure, looks: Iterable[Look], *, markers: bool, diverged: bool = False) -> None:
-    """Name every method once, above the panels."""
+def legend(
+    figure: Figure,
+    looks: Iterable[Look],
+    *,
+    markers: bool,
+    diverged: bool = False,
+    others: Mapping[str, Line2D] | None = None,
+) -> None:
+    """Name every method once, above the panels; the figure grows with the legend.
+
+    Args:
+        figure: gets the legend.
+        looks: of the methods.
+        markers: whether they have markers in this figure.
+        diverged: whether to explain the cross at the end of runs that diverged.
+        others: what else there is to explain: its name, and a line that looks like it.
+    """
     looks = list(looks)
-    labels = [shown.drawn for shown in looks]
-    handles: list[Any] = [
+    labels = [in_figure(shown.label, LABEL, lines=3) for shown in looks]
+    handles = [
         Line2D(
             [],
             [],
@@ -123,16 +170,54 @@ def legend(figure: Figure, looks: Iterable[Look], *, markers: bool, diverged: bo
         )
         for shown in looks
     ]
+    labels += others or {}
+    handles += (others or {}).values()
     if diverged:
         handles.append(Line2D([], [], color="#333333", marker="x", mew=2.2, ms=8, linestyle=""))
         labels.append("diverged here")
-    figure.legend(handles, labels, loc="outside upper center", ncols=min(len(labels), 6))
+    columns = max(1, legend_columns(labels, most=6, handle=10))
+    lines = sum(label.count("\n") for label in labels) + -(-len(labels) // columns)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + LINE * max(0, lines - 2))
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
 
 
-def png(figure: Figure) -> bytes:
-    """Return the figure as the bytes of a PNG file, the same ones every time."""
+def legend_columns(
+    labels: Sequence[str], width: int = 120, *, most: int = 1000, handle: int = 7
+) -> int:
+    """Return how many columns a legend takes so that no row is wider than the figure.
+
+    Args:
+        labels: what it says; a label may have several lines.
+        width: of the figure, in letters.
+        most: columns there may be.
+        handle: how wide the line or patch beside a label is, in letters.
+
+    Examples:
+        >>> legend_columns(["background", *"0123456789"]), legend_columns(["pedestrian"] * 12)
+        (11, 6)
+        >>> legend_columns(["one", "two"] * 6, most=6), legend_columns(["long " * 12] * 12)
+        (6, 1)
+    """
+    wide = [max(map(len, label.split("\n"))) + handle for label in labels]
+    fit = len(labels) if sum(wide) <= width else width // max(wide)
+    fit = min(fit, most)
+    return -(-len(labels) // -(-len(labels) // max(1, fit))) if labels else 1
+
+
+def drawing(figure: Figure) -> Drawing:
+    """Return what is written of a figure, the same bytes every time; a PDF only when asked for."""
+
+    def pdf() -> bytes:
+        with style():
+            return _saved(figure, "pdf", {"CreationDate": None})
+
+    return Drawing(_saved(figure, "png", {"Software": None}), pdf)
+
+
+def _saved(figure: Figure, kind: Any, metadata: Mapping[str, None]) -> bytes:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    figure.savefig(buffer, format=kind, metadata=metadata)
     return buffer.getvalue()
 
 

@@ -1,18 +1,20 @@
 """Figures of the heavy-tail experiment: quantiles over time, and the tail at the end."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.report import style
-from experiments.report.style import look
+from experiments.report.page import Drawing
+from experiments.report.style import Look, look
 from experiments.setup.labels import in_figure
 
 
-def quantile_curves(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]) -> bytes:
+def quantile_curves(
+    curves: Mapping[str, np.ndarray], summary: Mapping[str, Any], methods: Iterable[str] = ()
+) -> Drawing:
     """Draw the quantiles of f(x) - f* over time: a row per noise, a column per quantile.
 
     Infinite values are left out of the lines; the table beside counts them.
@@ -20,14 +22,16 @@ def quantile_curves(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]
     Args:
         curves: what curves.npz of `experiments.high_probability` holds.
         summary: what its summary.json holds.
+        methods: all methods of the page, which decide how each looks.
     """
+    looks = _looks(summary, methods)
     levels, calls = curves["levels"], curves["oracle_calls"][1:]
     noises = list(summary["results"])
     figure, axes = style.panels(len(noises), len(levels), height=2.9, sharex=True, sharey=True)
     for row, noise in zip(axes, noises, strict=True):
         for column, panel in enumerate(row):
             for method in summary["results"][noise]:
-                shown = look(method, summary["labels"])
+                shown = looks[method]
                 parts = (curves[f"{noise}/{method}/{part}"] for part in ("value", "low", "high"))
                 value, low, high = (_finite(part[column, 1:]) for part in parts)
                 panel.plot(calls, value, color=shown.color, linestyle=shown.line)
@@ -40,22 +44,26 @@ def quantile_curves(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]
     for panel in axes.flat:
         panel.yaxis.set_major_locator(LogLocator(numticks=20))
         panel.yaxis.set_minor_formatter(NullFormatter())
-    _legend(figure, summary)
-    return style.png(figure)
+    style.legend(figure, looks.values(), markers=False)
+    return style.drawing(figure)
 
 
-def survival_curves(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]) -> bytes:
+def survival_curves(
+    curves: Mapping[str, np.ndarray], summary: Mapping[str, Any], methods: Iterable[str] = ()
+) -> Drawing:
     """Draw which share of the replicas ended above a gap, a panel per noise, log axes.
 
     Args:
         curves: what curves.npz of `experiments.high_probability` holds.
         summary: what its summary.json holds.
+        methods: all methods of the page, which decide how each looks.
     """
+    looks = _looks(summary, methods)
     noises = list(summary["results"])
     figure, axes = style.panels(1, len(noises), height=3.3, sharex=True, sharey=True)
     for panel, noise in zip(axes[0], noises, strict=True):
         for method in summary["results"][noise]:
-            shown = look(method, summary["labels"])
+            shown = looks[method]
             final = np.sort(curves[f"{noise}/{method}/final"])
             # Of n replicas a share of i/n reaches or exceeds the i-th largest value.
             share = np.arange(len(final), 0, -1) / len(final)
@@ -67,8 +75,8 @@ def survival_curves(curves: Mapping[str, np.ndarray], summary: Mapping[str, Any]
     for panel in axes.flat:
         panel.xaxis.set_major_locator(LogLocator(numticks=20))
         panel.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
-    _legend(figure, summary)
-    return style.png(figure)
+    style.legend(figure, looks.values(), markers=False)
+    return style.drawing(figure)
 
 
 def noise_label(noise: str, summary: Mapping[str, Any]) -> str:
@@ -101,6 +109,6 @@ def _make_log(axes: np.ndarray) -> None:
         panel.set(xscale="log", yscale="log")
 
 
-def _legend(figure: Figure, summary: Mapping[str, Any]) -> None:
-    labels = summary["labels"]
-    style.legend(figure, (look(method, labels) for method in labels), markers=False)
+def _looks(summary: Mapping[str, Any], methods: Iterable[str]) -> dict[str, Look]:
+    names = [*summary["labels"], *methods]
+    return {method: look(method, names) for method in summary["labels"]}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from clipjax import analysis
-from experiments.report.results import METRICS, Grid, Group, Metric, RunResult, number
+from experiments.report.results import METRICS, Grid, Group, Metric, RunResult, methods, number
 from experiments.setup.checks import nearest, shown
 
 UNITS = ("steps", "examples", "seconds")
@@ -171,8 +171,3 @@ def unit_times(grid: Grid, found: Mapping[str, Target], unit: str) -> np.ndarray
             if method in groups:
                 times[i, j] = medians(groups[method], found[task])[unit]
     return None if np.isnan(times).any() else times
-
-
-def methods(grid: Grid) -> list[str]:
-    """Return the names of all methods, in the grid's order."""
-    return list(dict.fromkeys(method for groups in grid.values() for method in groups))

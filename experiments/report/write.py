@@ -1,31 +1,24 @@
-"""From a grid's folder to report.md, report.html and figures/*.png."""
+"""From a grid's folder to its report: see `experiments.report`."""
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 
 import rich.table
 from rich.console import Console
 
-from clipjax.train.files import replacing
 from experiments.report import (
-    classes,
+    contents,
     export,
-    graduated,
+    files,
     page,
-    profiles,
-    published,
     response,
     results,
-    scores,
-    sections,
     tail_results,
     time_to_target,
 )
-from experiments.report.results import Grid
-from experiments.report.sections import Tails
+from experiments.report.contents import Found
 from experiments.report.style import style
 from experiments.setup.cli import Command, parse
 from experiments.setup.labels import in_terminal, plain
@@ -54,32 +47,16 @@ def write_report(workdir: Path, *, thesis: bool = False) -> Path:
         FileNotFoundError: if the folder or a run's summary is missing.
         ValueError: if there is nothing to report or a file is damaged; both name the file.
     """
-    made = response.added(make_page(*read(workdir), thesis=thesis), workdir)
-    return write_page(made, workdir, "report")
-
-
-def write_page(made: page.Page, workdir: Path, name: str) -> Path:
-    """Write a page as NAME.md and NAME.html, figures beside; return the path of the HTML file."""
-    for picture in made.pictures:
-        _write(workdir / "figures" / f"{picture.name}.png", picture.png)
-    _write(workdir / f"{name}.md", page.to_markdown(made).encode())
-    _write(workdir / f"{name}.html", page.to_html(made).encode())
-    return workdir / f"{name}.html"
+    return files.write_page(make_page(read(workdir, thesis=thesis)), workdir, "report")
 
 
 def show(workdir: Path, console: Console) -> None:
     """Print the report's tables in the terminal. Raises as `write_report`."""
-    grid, heavy = read(workdir)
-    tables = response.tables(workdir) + scores.tables(grid)
-    tables += [table for groups in grid.values() if (table := classes.iou_table(groups))]
-    tables += graduated.tables(graduated.select(grid))
-    if heavy is not None:
-        tables += [sections.quantile_table(heavy[0], noise) for noise in heavy[0]["results"]]
-    for table in tables:
+    for table in contents.terminal_tables(read(workdir)):
         console.print(_terminal(table))
 
 
-def read(workdir: Path) -> tuple[Grid, Tails | None]:
+def read(workdir: Path, *, thesis: bool = False) -> Found:
     """Return the runs of a grid and its heavy-tail experiment, if it has one or is one."""
     grid = results.read_grid(workdir, ORDER)
     alone = (workdir / "curves.npz").exists()
@@ -92,35 +69,13 @@ def read(workdir: Path) -> tuple[Grid, Tails | None]:
             f"{workdir} holds no runs (expected {workdir}/TASK/METHOD/seed0/summary.json); "
             "run python -m experiments.compare first"
         )
-    return grid, heavy
+    return Found(grid, heavy, thesis, workdir)
 
 
-def make_page(
-    grid: Grid,
-    heavy: Tails | None,
-    *,
-    thesis: bool = False,
-    targets: Mapping[str, float] = MappingProxyType({}),
-) -> page.Page:
-    """Return the page, its figures drawn; `thesis` as `write_report`, `targets` of tasks."""
-    made = []
+def make_page(found: Found) -> page.Page:
+    """Return the page, its figures drawn."""
     with style():
-        if grid:
-            made += [scores.section(grid), *classes.section(grid)]
-            if noisy := graduated.select(grid):
-                made.append(sections.noise_levels(noisy))
-            if thesis or published.own_data(grid):
-                made.append(published.section(grid))
-            made.append(sections.learning(grid))
-            made.append(profiles.section(grid, targets))
-            made += sections.sample_pictures(grid)
-        if heavy is not None:
-            made.append(sections.heavy_tails(heavy))
-    if grid or heavy is not None:
-        made.append(sections.provenance(grid, heavy))
-    made += sections.credits(grid)
-    title = "Methods compared" if grid else "Methods in the tail"
-    return page.Page(title, sections.lead(grid, heavy), tuple(made))
+        return contents.make_page(found)
 
 
 def _terminal(table: page.Table) -> rich.table.Table:
@@ -137,12 +92,6 @@ def _terminal(table: page.Table) -> rich.table.Table:
         )
         shown.add_row(*cells)
     return shown
-
-
-def _write(path: Path, content: bytes) -> Path:
-    with replacing(path) as file:
-        file.write(content)
-    return path
 
 
 @dataclass(frozen=True)
@@ -162,20 +111,19 @@ class ReportCommand(Command):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report from the command line."""
     command = parse(ReportCommand, arguments)
-    grid, heavy = read(command.workdir)
-    targets = time_to_target.read_targets(command.targets, grid)
-    made = make_page(grid, heavy, thesis=command.thesis, targets=targets)
-    made = response.added(made, command.workdir)
-    written = [write_page(made, command.workdir, "report")]
+    found = read(command.workdir, thesis=command.thesis)
+    found = replace(found, targets=time_to_target.read_targets(command.targets, found.grid))
+    made = make_page(found)
+    written = [files.write_page(made, command.workdir, "report")]
     line = f"python -m experiments.report --workdir {shlex.quote(str(command.workdir))}"
     line += " --thesis" if command.thesis else ""
     line += f" --targets {shlex.join(command.targets)}" if command.targets else ""
     if command.tables is not None:
         text = export.tables(made, f"{line} --tables {shlex.quote(str(command.tables))}")
-        written.append(_write(command.tables, text.encode()))
+        written.append(files.write(command.tables, text.encode()))
     if command.curves is not None:
-        text = export.curves(grid, f"{line} --curves {shlex.quote(str(command.curves))}")
-        written.append(_write(command.curves, text.encode()))
+        text = export.curves(found.grid, f"{line} --curves {shlex.quote(str(command.curves))}")
+        written.append(files.write(command.curves, text.encode()))
     show(command.workdir, Console())
     for path in written:
         print(plain(path))

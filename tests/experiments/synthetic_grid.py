@@ -53,6 +53,19 @@ METHODS = {
         "clip_level": 1.0,
     },
 }
+RULE = {"type": "Rule", "learning_rate": 0.001}
+"""The optimizer of every other method."""
+TWELVE = (
+    *METHODS,
+    *("adamw", "lion", "contrib.muon(lr)"),
+    "chain(clip_by_quantile(0.9), adamw(lr))",
+    "chain(clip_by_quantile(0.9), adamw(lr, weight_decay=wd, mask=kernels))",
+    "chain(clip_by_quantile(0.99, window=1000), adamw(lr, weight_decay=wd, mask=kernels))",
+    "chain(clip_by_quantile(0.99, window=1000), "
+    "adamw(lr, weight_decay=wd, mask=kernels), ema(decay=0.9))",
+    "chain(clip_by_zscore(2.5), scale_by_shampoo(), scale_by_learning_rate(lr))",
+)
+"""Names of methods, also such as rules written as text have."""
 CLASS_NAMES = {
     "classification": tuple(map(str, range(10))),
     "segmentation": ("background", *map(str, range(10))),
@@ -87,7 +100,7 @@ def write_run(folder: Path, task: str, method: str, rank: int, seed: int, rng) -
             "examples": step * batch_size,
             "loss": loss * np.exp(rng.normal(0, 0.1)),
             "gradient_norm": 3 * np.exp(-progress + rng.normal(0, 0.3)),
-            "learning_rate": METHODS[method]["learning_rate"],
+            "learning_rate": METHODS.get(method, RULE)["learning_rate"],
             "images_per_second": 900.0,
         }
         row[primary] = value * skill * (1 - 0.6 * np.exp(-5 * progress)) + rng.normal(0, 0.01)
@@ -129,7 +142,7 @@ def write_run(folder: Path, task: str, method: str, rank: int, seed: int, rng) -
         "config": {
             "type": "Run",
             "model": {"type": "ResNet18", "width": 8},
-            "optimizer": METHODS[method],
+            "optimizer": METHODS.get(method, RULE),
             "batch_size": batch_size,
         },
         "versions": {"python": "3.11.7", "jax": "0.10.2", "optax": "0.2.8"},

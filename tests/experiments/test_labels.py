@@ -16,6 +16,7 @@ from clipjax.train import log
 from experiments import compare, high_probability, report, theorem_check
 from experiments.high_probability.run import tables as high_probability_tables
 from experiments.report import (
+    contents,
     curves,
     export,
     graduated,
@@ -100,15 +101,15 @@ def heavy(tmp_path_factory):
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The figures that are drawn: those of `style.png`, which still draws them."""
+    """The figures that are drawn: those of `style.drawing`, which still draws them."""
     figures: list[Figure] = []
-    png = style.png
+    drawing = style.drawing
 
     def kept(figure):
         figures.append(figure)
-        return png(figure)
+        return drawing(figure)
 
-    monkeypatch.setattr(style, "png", kept)
+    monkeypatch.setattr(style, "drawing", kept)
     return figures
 
 
@@ -178,7 +179,7 @@ def checked_html(made, *names):
     assert {tag for tag, _ in found.tags} <= {
         *("html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "nav", "ul"),
         *("li", "a", "section", "figure", "img", "figcaption", "div", "table", "thead", "tbody"),
-        *("tr", "th", "td", "small"),
+        *("tr", "th", "td", "small", "wbr"),
     }
     assert not any(name.startswith("on") for _, names in found.tags for name in names)
     whole = "".join(found.text)
@@ -209,7 +210,12 @@ def test_a_name_in_a_table_of_each_medium(name):
         (
             page.Section(
                 name,
-                (table, page.Bullets((name, name)), page.Text(name), page.Picture(name, b"", name)),
+                (
+                    table,
+                    page.Bullets((name, name)),
+                    page.Text(name),
+                    page.Picture(name, page.Drawing(b""), name),
+                ),
             ),
         ),
     )
@@ -227,10 +233,11 @@ def test_a_name_in_a_figure(name):
     figure, ((axes,),) = style.panels(1, 1, height=2)
     axes.set(title=labels.in_figure(name), xlabel=labels.in_figure(name))
     style.legend(figure, [style.Look(name, "black", "-", "o")] * 2, markers=True)
-    assert style.png(figure).startswith(b"\x89PNG")
+    assert style.drawing(figure).png.startswith(b"\x89PNG")
     assert figure.get_size_inches()[0] == style.WIDTH
     (legend,) = figure.legends
-    assert [text.get_text() for text in legend.get_texts()] == [labels.in_figure(name)] * 2
+    shown = labels.in_figure(name, style.LABEL, lines=3)
+    assert [text.get_text() for text in legend.get_texts()] == [shown] * 2
 
 
 def test_a_progress_line_shows_names_as_they_are(capsys):
@@ -251,7 +258,7 @@ def test_a_progress_line_shows_names_as_they_are(capsys):
 
 def test_the_page_of_a_grid(grid, heavy, drawn):
     found = results.read_grid(grid, write.ORDER)
-    made = write.make_page(found, heavy, thesis=True)
+    made = write.make_page(contents.Found(found, heavy, thesis=True))
     methods = {method for groups in found.values() for method in groups}
     checked_markdown(made)
     checked_html(made, *methods, NASTY[0], NASTY[3])

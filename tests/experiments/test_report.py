@@ -12,7 +12,7 @@ import sklearn.metrics
 from rich.console import Console
 
 from experiments import high_probability, report
-from experiments.report import page, results, samples, sections, style, write
+from experiments.report import contents, page, results, samples, sections, style, write
 from tests.experiments.synthetic_grid import DIVERGED, METHODS, SEEDS, write_grid
 
 
@@ -229,13 +229,15 @@ def test_the_page_is_one_file_that_holds_its_figures(grid):
     found = References()
     found.feed(text)
     assert not found.tags & {"link", "script", "iframe", "object", "embed", "base"}
-    assert all(link.startswith("#section") for link in found.links)
+    files = [link for link in found.links if not link.startswith("#section")]
+    assert len(files) == len(set(files)) > 0
+    assert all((grid / link).is_file() for link in files)
     assert "url(" not in text
     assert "@import" not in text
     prefix = "data:image/png;base64,"
     assert all(picture.startswith(prefix) for picture in found.pictures)
     inside = [base64.b64decode(picture.removeprefix(prefix)) for picture in found.pictures]
-    files = {path.name: path.read_bytes() for path in (grid / "figures").iterdir()}
+    files = {path.name: path.read_bytes() for path in (grid / "figures").glob("*.png")}
     assert set(inside) == set(files.values())
     assert set(files) == {
         "curves_classification.png",
@@ -331,6 +333,17 @@ def test_the_heavy_tails_alone_make_a_report(grid, tmp_path):
     text = (tmp_path / "report.md").read_text()
     assert "The tails of 200 replicas" in text
     assert "## Scores" not in text
+
+
+def test_a_section_is_added_by_one_line(small, monkeypatch):
+    def mine(found):
+        return [page.Section("Mine", (page.Text(f"{found.workdir.name}, {len(found.grid)} task"),))]
+
+    found = write.read(small)
+    monkeypatch.setattr(contents, "SECTIONS", (*contents.SECTIONS[-2:], mine))
+    titles = [section.title for section in write.make_page(found).sections]
+    assert titles == ["What was run", "Mine"]
+    assert f"{small.name}, 1 task" in page.to_markdown(write.make_page(found))
 
 
 # -- What can be wrong with the files -------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 
 from experiments import report
 from experiments.report import (
+    page,
     published,
     results,
     style,
@@ -55,7 +56,7 @@ def text_of(section):
 
 
 def test_by_default_only_the_thesis_own_data_bring_the_section(tmp_path, monkeypatch):
-    monkeypatch.setattr(style, "png", lambda figure: b"drawn elsewhere")
+    monkeypatch.setattr(style, "drawing", lambda figure: page.Drawing(b"drawn elsewhere"))
     grid_of(tmp_path, "segmentation", "photos", methods=("sgd", "adam"), seeds=(0,))
     heading = "## Beside the thesis"
     report.write_report(tmp_path)

@@ -37,7 +37,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture
 def drawn(monkeypatch):
     """Leave figures as they are, to be looked into."""
-    monkeypatch.setattr(style, "png", lambda figure: figure)
+    monkeypatch.setattr(style, "drawing", lambda figure: figure)
 
 
 def test_whoever_shows_the_photographs_credits_them(tmp_path):
