@@ -106,7 +106,7 @@ def _calls():
         "StagePlan": dict(schedule=schedule, steps=(2, 2), micro_batch_size=1),
         "acclip": dict(adam, alpha=2.0, normalize=False),
         "accumulate_gradients": dict(inner=sgd, every=2),
-        "average_iterates": dict(inner=sgd, start=0, decay=None, weights=1.0),
+        "average_iterates": dict(inner=sgd, start=0, decay=0.9, weights=None),
         "clip_by_adaptive_norm": dict(relative=1.05, absolute=1.0, decay=0.98, warmup_steps=2),
         "clip_by_global_norm": dict(max_norm=1.0),
         "clip_by_quantile": dict(quantile=0.5, window=4, per_tensor=False),

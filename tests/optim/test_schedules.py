@@ -29,7 +29,7 @@ def test_what_the_proof_of_the_pl_theorem_uses():
     """1 − 2μα_k = k²/(k + 1)²: the contraction telescopes."""
     with jax.enable_x64(True):
         k = np.arange(50)
-        steps = theory.sgd_pl_schedule(1.5)(jnp.asarray(k))
+        steps = np.asarray(theory.sgd_pl_schedule(1.5)(jnp.asarray(k)))
     np.testing.assert_allclose(1 - 3 * steps, k**2 / (k + 1) ** 2, atol=1e-15)
 
 

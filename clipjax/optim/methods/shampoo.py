@@ -178,7 +178,8 @@ def _scale_by_shampoo(rule: _Rule) -> optax.GradientTransformationExtraArgs:
         plan = [blocks for blocks in rule.plan(jax.tree.leaves(params)) if blocks]
 
         def start(x: jax.Array) -> jax.Array:
-            return jnp.full_like(x, jnp.asarray(rule.initial, wide_dtype(x)), wide_dtype(x))
+            initial = jnp.array(rule.initial, wide_dtype(x), copy=True)  # buffers can be donated
+            return jnp.full_like(x, initial, wide_dtype(x))
 
         diagonal = () if rule.grafting == "sgd" else jax.tree.map(start, params)
         roots = () if rule.update_every == 1 else identities(plan, 1, dtype)

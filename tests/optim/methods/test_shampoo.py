@@ -1,5 +1,7 @@
 """Shampoo against its written-out form, against theory, and where it may fail."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -155,10 +157,10 @@ def test_blocks_equal_the_whole_where_gradients_are_block_diagonal():
 def test_roots_are_refreshed_in_every_nth_step_and_moments_in_each():
     tx = clipjax.scale_by_shampoo(0.9, update_every=3)
     _, states, _ = feed(tx, [g["matrix"].astype(np.float32) for g in draw(7)])
-    moved = [bool(np.any(a != b)) for a, b in zip(states.roots, states.roots[1:], strict=False)]
+    moved = [bool(np.any(a != b)) for a, b in pairwise(states.roots)]
     assert moved == [False, False, True, False, False, True]
     moments = states.statistics
-    assert all(np.any(a != b) for a, b in zip(moments, moments[1:], strict=False))
+    assert all(np.any(a != b) for a, b in pairwise(moments))
     # Refreshed in every step there is nothing to keep.
     assert clipjax.scale_by_shampoo().init(jnp.zeros((2, 2))).roots == ()
 
@@ -190,7 +192,7 @@ def test_a_zero_gradient_moves_nothing():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("grafting", ["none", "rmsprop"])
 def test_a_bad_entry_of_a_matrix_is_seen_at_once_and_for_good(bad, grafting):
-    """Step 1 of 6 is bad: the tensor is NaN then. Stale roots (2 and 3) may hide it, 3 refreshes."""
+    """Step 1 is bad. Step 2 may use the roots of step 0; step 3 refreshes them at the latest."""
     grads = [{"w": g["matrix"].astype(np.float32), "b": np.ones(2, np.float32)} for g in draw(6)]
     grads[1]["w"][2, 1] = bad
     for every in (1, 3):
