@@ -162,7 +162,8 @@ def _shortened(g: jax.Array, dtype: Any) -> jax.Array:
     norm = scaled_norm(wide)
     # A quarter: A + Aᵀ, which `eigh` forms, is a number as well.
     limit = min(largest_to_square(dtype) / 4, float(jnp.finfo(norm.scale.dtype).max))
-    return shorten(wide, norm, jnp.asarray(limit, norm.scale.dtype)).astype(dtype)
+    (shortened,) = jax.tree.leaves(shorten(wide, norm, jnp.asarray(limit, norm.scale.dtype)))
+    return shortened.astype(dtype)
 
 
 def _gram(blocks: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -212,7 +212,8 @@ def test_behind_a_clipping_by_quantile_a_spike_stays_out_of_the_moments():
     shapes = {"matrix": (3, 2), "vector": (4,)}
     grads = [{n: x.astype(np.float32) for n, x in g.items()} for g in draw(8, shapes)]
     grads[5] = {n: 1000 * x for n, x in grads[5].items()}
-    clip, method = clipjax.clip_by_quantile(0.9, window=8), clipjax.shampoo(0.1, momentum=0.9)
+    # In step 5 the 0.8-quantile of six norms is the largest of the other five.
+    clip, method = clipjax.clip_by_quantile(0.8, window=8), clipjax.shampoo(0.1, momentum=0.9)
     updates, _, last = feed(optax.chain(clip, method), grads)
     clipped, _, _ = feed(clip, grads)
     clipped = {n: np.asarray(leaf) for n, leaf in clipped.items()}
