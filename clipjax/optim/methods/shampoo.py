@@ -305,8 +305,8 @@ def scale_by_shampoo(
     check_count("block_size", block_size, minimum=1, required=True)
     check_count("update_every", update_every, minimum=1, required=True)
     check_choice("grafting", grafting, GRAFTING)
-    initial = initial_accumulator_value
-    check_interval("initial_accumulator_value", initial, 0, jnp.inf, closed_high=False)
+    name, initial = "initial_accumulator_value", initial_accumulator_value
+    check_interval(name, initial, 0, jnp.inf, closed_high=False, required=True)
     if grafting == "rmsprop" and decay is None:
         raise ValueError('grafting="rmsprop" needs a decay, got None. Take "adagrad" with sums.')
     if decay is not None and bias_correction and is_concrete(initial) and initial:
