@@ -18,8 +18,9 @@ demo: .venv/ready  ## four methods, three tasks, heavy tails: runs/demo/report.h
 docs: .venv/ready  ## signatures and pictures of docs/api.md
 	$(BIN)/python -m experiments.report.docs
 
+# In the order of the folders: the long files come early, the doctests last, and no worker waits.
 test: .venv/ready  ## every test but the long fault drills
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m 'not faults'
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m 'not faults'
 
 test-faults: .venv/ready  ## kills each task's run twenty times
 	$(BIN)/python -m pytest -q -m faults --timeout 3600

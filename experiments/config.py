@@ -3,6 +3,7 @@
 from experiments.config import ClippedSSTM, Duration, ResNet18, Run
 """
 
+from experiments.setup.chosen import chosen_runs, with_chosen
 from experiments.setup.config import (
     MLP,
     SGD,
@@ -21,11 +22,13 @@ from experiments.setup.config import (
     Run,
     SRResNet,
 )
+from experiments.setup.search import Choice, LogUniform, Search, Uniform
 
 __all__ = [
     "MLP",
     "SGD",
     "Adam",
+    "Choice",
     "ClippedSGD",
     "ClippedSSTM",
     "Duration",
@@ -33,10 +36,15 @@ __all__ = [
     "Graduated",
     "Grid",
     "LearningRateSchedule",
+    "LogUniform",
     "Model",
     "NoiseProbe",
     "Optimizer",
     "ResNet18",
     "Run",
     "SRResNet",
+    "Search",
+    "Uniform",
+    "chosen_runs",
+    "with_chosen",
 ]

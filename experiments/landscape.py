@@ -15,7 +15,8 @@ nothing more. For 100 steps of configs/smoke.py, with `--points 21 --chunk 8` on
 cores, compilation included: 33 to 40 s, 30 s with one point's statistics for all (which drew the
 checkpoint at 0.332 in place of 0.257), 68 s with 20 batches (0.266).
 
-Writes landscape.json, landscape.npz, landscape.html, landscape.md and figures/landscape_*.png.
+Writes landscape.json, landscape.npz, landscape.html, landscape.md and figures/landscape_*.png into
+the workdir, whose lock it holds, so not while the run is training. Those of `--through` are read.
 """
 
 import sys
@@ -38,7 +39,7 @@ from experiments.evaluate import restore
 from experiments.high_probability.chunks import write_npz
 from experiments.setup import build
 from experiments.setup.checks import COUNT, POSITIVE, SEED, Range, check_fields
-from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 from experiments.setup.labels import plain
 from experiments.setup.noise_probe import calibration_batches, training_examples
 from experiments.setup.provenance import git_commit, versions
@@ -220,11 +221,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     command = parse(LandscapeCommand, arguments)
     start_jax(command)
-    summary, arrays = measure(command, Workbench(command.data_dir))
-    if jax.process_index() == 0:
-        write_npz(command.workdir / "landscape.npz", arrays)
-        write_json(command.workdir / "landscape.json", summary)
-        print(plain(write_landscape(command.workdir)))
+    with working_in(command.workdir):
+        summary, arrays = measure(command, Workbench(command.data_dir))
+        if jax.process_index() == 0:
+            write_npz(command.workdir / "landscape.npz", arrays)
+            write_json(command.workdir / "landscape.json", summary)
+            print(plain(write_landscape(command.workdir)))
     return 0
 
 

@@ -10,7 +10,8 @@ belong to the points of the last steps.
 
 Cost: two gradients per example, formed `chunk` at a time, `batches` minibatch gradients, and with
 BatchNorm a forward pass per example. Writes noise.json, noise.npz, noise.html, noise.md and
-figures/noise_*.png into the workdir.
+figures/noise_*.png into the workdir, whose lock it holds, so not while the run is training:
+`--noise.every` has training itself measure the noise as it goes.
 """
 
 import math
@@ -31,7 +32,7 @@ from experiments.evaluate import restore
 from experiments.high_probability.chunks import write_npz
 from experiments.setup import build
 from experiments.setup.checks import COUNT, INT32, SEED, Range, check_fields
-from experiments.setup.cli import Command, explain, parse, start_jax
+from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 from experiments.setup.labels import plain
 from experiments.setup.noise_probe import (
     calibration_batches,
@@ -127,11 +128,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     command = parse(NoiseCommand, arguments)
     start_jax(command)
-    summary, arrays = measure(command, Workbench(command.data_dir))
-    if jax.process_index() == 0:
-        write_npz(command.workdir / "noise.npz", arrays)
-        write_json(command.workdir / "noise.json", summary)
-        print(plain(write_noise(command.workdir)))
+    with working_in(command.workdir):
+        summary, arrays = measure(command, Workbench(command.data_dir))
+        if jax.process_index() == 0:
+            write_npz(command.workdir / "noise.npz", arrays)
+            write_json(command.workdir / "noise.json", summary)
+            print(plain(write_noise(command.workdir)))
     return 0
 
 

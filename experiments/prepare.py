@@ -2,7 +2,8 @@
 
 Raw files are downloaded where their source is public, or taken from --raw-dir; without either it
 says which file to put where. What is prepared already is left as it is, and it says so; killed
-half-way, nothing is left that looks complete.
+half-way, nothing is left that looks complete. While another process prepares the same set, it ends
+and names that one.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from clipjax import data
-from experiments.setup.cli import REGISTRY, explain
+from experiments.setup.cli import REGISTRY, explain, program
 from experiments.setup.labels import plain
 
 SHOWN = 10
@@ -45,7 +46,7 @@ class PrepareCommand:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Prepare one data set from the command line."""
     with REGISTRY:
-        command = tyro.cli(PrepareCommand, args=arguments)
+        command = tyro.cli(PrepareCommand, prog=program(), args=arguments)
     with contextlib.ExitStack() as stack:
         # Bound to a copy of stderr: while TFDS prepares, its own bars are silenced.
         stream = stack.enter_context(os.fdopen(os.dup(sys.stderr.fileno()), "w"))
@@ -62,6 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             skip_damaged=command.skip_damaged,
             verify=command.verify,
             progress=progress,
+            wait=False,
         )
     counts = data.splits(command.dataset, command.data_dir)
     print(plain(prepared))

@@ -56,15 +56,15 @@ class TheoremCommand(Command):
     iterations: tuple[int, ...] = (1_000, 10_000)
     """Numbers of steps N for the theorems of finite variance."""
     infinite_iterations: tuple[int, ...] = (10_000, 30_000)
-    """N for those of infinite variance, whose bounds say nothing for fewer."""
+    """Numbers of steps N for those of infinite variance, whose bounds say nothing for fewer."""
     failure_probabilities: tuple[float, ...] = (0.1, 0.01)
-    """β."""
+    """Probabilities β with which a bound may fail."""
     dimension: int = 10
-    """n."""
+    """Number of coordinates n."""
     smoothness: float = 1.0
-    """L."""
+    """Smoothness L of the problem."""
     distance: float = 1.0
-    """R_0."""
+    """R_0, from the first point to the minimiser."""
     noise_scale: float = 0.01
     """σ of finite variance: E|noise|² ≤ σ² for the whole vector."""
     infinite_noise_scale: float = 1e-4

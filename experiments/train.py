@@ -17,7 +17,15 @@ import tyro
 from clipjax.train.loop import NonFiniteLoss
 from experiments.setup import config as configs
 from experiments.setup import config_files
-from experiments.setup.cli import Command, explain, parse, start_jax, stop_on_signal, stopped
+from experiments.setup.cli import (
+    Command,
+    explain,
+    parse,
+    program,
+    start_jax,
+    stop_on_signal,
+    stopped,
+)
 from experiments.setup.labels import plain
 from experiments.setup.reading import diverged
 from experiments.setup.runs import run_one, what_now
@@ -38,7 +46,7 @@ class TrainCommand(Command):
 
 def parse_train(arguments: Sequence[str]) -> TrainCommand:
     """Return the command line of this script: the config file with the flags applied."""
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = argparse.ArgumentParser(program(), add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path, default=TrainCommand.config)
     first.add_argument("--small", action="store_true")
     known = first.parse_known_args(arguments)[0]

@@ -7,8 +7,8 @@ numbers for the whole global batch, from (seed, step). A process of several take
 `[process_index::process_count]` of all this, so what is learnt from in step k depends neither
 on the number of processes nor on where training was resumed: the step is the position.
 
-Grain carries the batches: its source is the function above (item i is batch i) and it makes a
-few batches ahead, in threads or in processes of their own.
+Grain carries the batches (`clipjax.data.ahead`): its source is the function above, item i is batch
+i, and it makes a few batches ahead.
 
 Where pictures differ in size, `Views` say what is cut out of each; evaluation may take them whole:
 examples whose sizes round up to the same multiples are batched together, padded to these.
@@ -23,14 +23,13 @@ from typing import Any
 
 import numpy as np
 
+from clipjax.data.ahead import BatchSource, iterate
 from clipjax.data.augment import Augment, HostBatch
 from clipjax.data.records import Source, UnreadableRecord
 from clipjax.data.views import Record, View, pad_to
 
 ENDLESS = 2**62
 """The length of the training stream, in batches; larger than any run."""
-
-BATCHES_AHEAD = 4
 
 # Which numbers a generator is for: equal (seed, number) of two purposes must not correlate.
 _SHUFFLE, _AUGMENT, _CALIBRATE = range(3)
@@ -115,7 +114,8 @@ class Pipeline:
     have `size` int32 (batch, 2): the height and width of each image before padding.
 
     Examples:
-        >>> from clipjax.data.augment import pad_crop
+        >>> from clipjax.data.ahead import BatchSource, iterate
+    from clipjax.data.augment import pad_crop
         >>> from clipjax.data.sources import load
         >>> data = Pipeline(load("digits", "train"), load("digits", "test"), batch_size=64,
         ...                 evaluation_batch_size=100, augment=pad_crop(1), seed=0)
@@ -303,8 +303,8 @@ class Pipeline:
     ) -> Generator[HostBatch, None, None]:
         if source.fits_in_memory:
             source.in_memory()  # a damaged record is raised here, before anything else begins
-            return _iterate(_BatchSource(make, length), start, num_threads=1, workers=0)
-        return _iterate(_BatchSource(make, length), start, self.threads, workers)
+            return iterate(BatchSource(make, length), start, num_threads=1, workers=0)
+        return iterate(BatchSource(make, length), start, self.threads, workers)
 
 
 def _check_fits(field: str, size: int, source: Source) -> None:
@@ -374,52 +374,3 @@ def _cut(source: Source, index: int, view: View, uniforms: np.ndarray) -> Record
             f"{source.describe(index)}: {error}. Choose a smaller crop, or leave the picture out "
             "when the data set is prepared"
         ) from error
-
-
-@dataclasses.dataclass(frozen=True)
-class _BatchSource:
-    """What Grain reads: item i is batch first + i."""
-
-    make: Callable[[int], HostBatch]
-    length: int
-    first: int = 0
-
-    def __len__(self) -> int:
-        return self.length - self.first
-
-    def __getitem__(self, index: int) -> HostBatch:
-        return self.make(self.first + index)
-
-
-def _iterate(
-    batches: _BatchSource, start: int, num_threads: int, workers: int
-) -> Generator[HostBatch, None, None]:
-    import grain
-
-    ahead = BATCHES_AHEAD if workers == 0 else 1
-    options = grain.ReadOptions(
-        num_threads=num_threads, prefetch_buffer_size=max(ahead, num_threads)
-    )
-    if workers == 0:
-        iterator = iter(grain.MapDataset.source(batches).to_iter_dataset(options))
-        grain.experimental.set_next_index(iterator, start)
-    else:
-        iterator = iter(_in_processes(batches, start, options, workers))
-    try:
-        yield from iterator
-    finally:  # also when the generator is closed or collected: ends the threads
-        iterator.close()
-
-
-def _in_processes(batches: _BatchSource, start: int, options: Any, workers: int) -> Any:
-    """Return the batches from `start` on, made by processes: number i by process i % workers."""
-    import grain
-    from absl import flags
-
-    if not flags.FLAGS.is_parsed():  # Grain hands absl's flags on to its processes
-        flags.FLAGS.mark_as_parsed()
-    rest = dataclasses.replace(batches, first=start)
-    processes = grain.MultiprocessingOptions(
-        num_workers=workers, per_worker_buffer_size=BATCHES_AHEAD
-    )
-    return grain.MapDataset.source(rest).to_iter_dataset(options).mp_prefetch(processes)

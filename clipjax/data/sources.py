@@ -10,32 +10,29 @@ folder of that name is complete, whenever the builder was killed. `load` opens o
 `Source` (`clipjax.data.records`). What users of TensorFlow prepared with TFDS's own builders into
 DATA_DIR (`cifar100`, `imagenet2012`, `div2k/bicubic_x4`) is read as it is, ArrayRecord or TFRecord.
 
-TFDS, Pillow and OpenCV are imported inside the functions: `import clipjax.data` costs nothing.
+`clipjax.data.catalogue` says which data sets there are, `clipjax.data.preparing` builds them. TFDS,
+Pillow and OpenCV are imported inside the functions: `import clipjax.data` costs nothing.
 """
 
-import contextlib
-import difflib
-import errno
-import fcntl
-import importlib
-import io
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clipjax.data.catalogue import (
+    BUILDERS,
+    builder_class,
+    default_data_dir,
+    is_ours,
+    nearest,
+    root_folder,
+)
 from clipjax.data.prepared import (
-    SKIPPED,
-    TURNED,
     DatasetNotPrepared,
     check_shards,
     damaged,
     open_prepared,
-    write_contents,
 )
+from clipjax.data.preparing import is_prepared, prepare
 from clipjax.data.records import DamagedDataset, Source, UnreadableRecord, decode_image
 from clipjax.data.tfrecords import TfRecords
 
@@ -53,221 +50,8 @@ __all__ = [
     "splits",
 ]
 
-BUILDERS: Mapping[str, str] = {
-    "digits": "clipjax.data.builders.digits:Digits",
-    "digit_scenes": "clipjax.data.builders.digit_scenes:DigitScenes",
-    "photos_x4": "clipjax.data.builders.photos_x4:PhotosX4",
-    "imagenet100": "clipjax.data.builders.imagenet100:Imagenet100",
-    "voc2012_segmentation": "clipjax.data.builders.voc2012_segmentation:Voc2012Segmentation",
-    "div2k_x4": "clipjax.data.builders.div2k_x4:Div2kX4",
-    "cifar10": "clipjax.data.builders.cifar:Cifar10",
-    "cifar100": "clipjax.data.builders.cifar:Cifar100",
-    "mnist": "clipjax.data.builders.mnist:Mnist",
-    "fashion_mnist": "clipjax.data.builders.mnist:FashionMnist",
-    "tiny_imagenet": "clipjax.data.builders.tiny_imagenet:TinyImagenet",
-    "image_folder": "clipjax.data.builders.image_folder:ImageFolder",
-    "segmentation_folder": "clipjax.data.builders.segmentation_folder:SegmentationFolder",
-    "super_resolution_folder": (
-        "clipjax.data.builders.super_resolution_folder:SuperResolutionFolder"
-    ),
-}
-"""Where the builder of each data set is: `module:class`."""
-
-Progress = Callable[[Sequence[Any], str], Iterable[Any]]
-
-NAMED = ("image_folder", "segmentation_folder", "super_resolution_folder")
-"""Data of the user's: of each there may be several, as `image_folder/flowers`."""
-
-LONGEST_NAME = 60
-"""Letters of a name of the user's: file systems take 255 bytes, and files are called after it."""
-
 OTHER_KEYS = ({"image": "lr", "target": "hr"},)
 """What our keys are called in data sets that TFDS's own builders prepared (DIV2K)."""
-
-_LEFTOVER = re.compile(r"\.(?P<stem>.+)-[a-z0-9_]{8}\.preparing")
-"""What the folder is called in which a set is built (tempfile.mkdtemp draws the eight letters)."""
-
-
-def default_data_dir() -> Path:
-    """Return the folder of the prepared data sets.
-
-    `$CLIPJAX_DATA_DIR` where it is set, else `clipjax/data` in the user's cache (`$XDG_CACHE_HOME`,
-    by default `~/.cache`).
-
-    Examples:
-        >>> default_data_dir().is_absolute()
-        True
-    """
-    if chosen := os.environ.get("CLIPJAX_DATA_DIR"):
-        return Path(chosen).expanduser().absolute()
-    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache).expanduser().absolute() / "clipjax" / "data"
-
-
-def prepare(
-    name: str,
-    data_dir: str | Path | None = None,
-    *,
-    raw_dir: str | Path | None = None,
-    skip_damaged: bool = False,
-    verify: bool = True,
-    progress: Progress | None = None,
-) -> Path:
-    """Build a data set into ArrayRecord, unless it is there already (see `is_prepared`).
-
-    Building happens in a hidden folder of `data_dir` under a lock and ends with one rename:
-    killed at any moment, it leaves nothing that looks complete, and the next call removes what is
-    left of it; of two processes that prepare the same set, one builds and the other waits. A set
-    that is there is not compared with the raw data; delete its folder to have it built again. One
-    that is seen to be damaged is built again and replaced at the end.
-
-    Args:
-        name: one of `BUILDERS`; those of `NAMED` may have a name of yours behind a slash.
-        data_dir: where prepared data sets are; `default_data_dir()` if None.
-        raw_dir: where the raw data is; None for data that is embedded or can be downloaded.
-        skip_damaged: leave out examples that cannot be used, in place of stopping at the first.
-        verify: compare known archives with their published SHA-256.
-        progress: (items, what is done with them) -> the same items; shows how far it is.
-
-    Returns:
-        The folder with the ArrayRecord files; with skipped.txt if examples were left out, and with
-        turned.txt if pictures were turned upright as their EXIF data asks.
-
-    Raises:
-        ValueError: If there is no such data set (the nearest name is given), or raw data is not
-            what it should be; the message names the file.
-        FileNotFoundError: If a raw file is missing; the message says which one to put where.
-        ImportError: If the package that carries the raw data is missing.
-        OSError: If `data_dir` cannot be written to.
-    """
-    builder_class = _builder_class(name)
-    root = _root(data_dir)
-    options: dict[str, Any] = {}
-    if not builder_class.EMBEDDED:
-        options = _raw_options(builder_class.NEEDS, raw_dir, skip_damaged, verify, progress)
-    elif raw_dir is not None:
-        raise ValueError(f"data set {name!r} ships in a package: leave raw_dir out")
-    final = root / name / str(builder_class.VERSION)
-    _remove_leftovers(root)
-    if _is_whole(name, final):
-        return final
-    with _explained(root):
-        root.mkdir(parents=True, exist_ok=True)
-        stem = name.replace("/", "-")
-        with _lock(root / f".{stem}.lock"):
-            if _is_whole(name, final):
-                return final
-            staging = Path(tempfile.mkdtemp(prefix=f".{stem}-", suffix=".preparing", dir=root))
-            try:
-                downloading = raw_dir is None and getattr(builder_class, "PUBLIC", False)
-                downloads = root if downloading else staging
-                built = _build(builder_class, staging, downloads / "downloads", options)
-                final.parent.mkdir(parents=True, exist_ok=True)
-                if os.path.lexists(final):  # some of its files were deleted or damaged
-                    final.rename(staging / "incomplete")
-                built.rename(final)
-            finally:
-                shutil.rmtree(staging)
-    return final
-
-
-def is_prepared(name: str, data_dir: str | Path | None = None) -> bool:
-    """Return whether `prepare` would leave a data set as it is: all there, and not seen damaged.
-
-    Args:
-        name: one of `BUILDERS`, or one of `NAMED` with a name of yours.
-        data_dir: where prepared data sets are; `default_data_dir()` if None.
-
-    Raises:
-        ValueError: If there is no such data set.
-    """
-    return _is_whole(name, _root(data_dir) / name / str(_builder_class(name).VERSION))
-
-
-def _is_whole(name: str, directory: Path) -> bool:
-    try:
-        check_shards(name, open_prepared(name, directory))
-    except (DatasetNotPrepared, DamagedDataset):
-        return False
-    return True
-
-
-def _remove_leftovers(root: Path) -> None:
-    """Remove the folders of killed builders: those whose lock no process holds."""
-    for leftover in root.glob(".*.preparing"):
-        match = _LEFTOVER.fullmatch(leftover.name)
-        if match is None:
-            continue
-        lock = root / f".{match['stem']}.lock"
-        # Not where it is in use, not ours to remove, or a link, which rmtree refuses.
-        with contextlib.suppress(OSError), _lock(lock, wait=False):
-            shutil.rmtree(leftover)
-
-
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-@contextlib.contextmanager
-def _explained(root: Path) -> Iterator[None]:
-    """Say of an error in writing where it was and what to do."""
-    try:
-        yield
-    except OSError as error:
-        ours = error.errno in _FULL or str(error.filename or "").startswith(str(root))
-        if error.errno is None or not ours:
-            raise  # a raw file's, or it has a message of its own
-        raise _unwritable(root, error.errno) from error
-    except RuntimeError as error:  # so ArrayRecord's writer says that a disk is full
-        full = next((number for number in _FULL if os.strerror(number) in str(error)), None)
-        if full is None:
-            raise
-        raise _unwritable(root, full) from error
-
-
-def _unwritable(root: Path, number: int) -> OSError:
-    cure = "make room" if number in _FULL else "see that it is a folder you may write to"
-    return OSError(
-        number,
-        f"{os.strerror(number)}: prepared data cannot be written into {root}; {cure}, or choose "
-        "another folder with --data-dir (data_dir). Nothing half-made is left",
-    )
-
-
-def _raw_options(
-    needs: str,
-    raw_dir: str | Path | None,
-    skip_damaged: bool,
-    verify: bool,
-    progress: Progress | None,
-) -> dict[str, Any]:
-    from clipjax.data.builders.raw import MissingRawData, Raw
-
-    directory = None if raw_dir is None else _folder("raw_dir", raw_dir)
-    if directory is not None and not directory.exists():
-        raise MissingRawData(f"there is no {directory}; expected there: {needs}")
-    shown = {} if progress is None else {"progress": progress}
-    return {"raw": Raw(directory, skip_damaged, verify, **shown)}
-
-
-def _build(builder_class: Any, staging: Path, downloads: Path, options: Mapping[str, Any]) -> Path:
-    """Build into a staging folder; return the folder of the files in it."""
-    import tensorflow_datasets as tfds
-
-    with contextlib.ExitStack() as stack:
-        builder = builder_class(data_dir=staging, file_format="array_record", **options)
-        if hasattr(builder, "close"):
-            stack.callback(builder.close)
-        with _quiet():
-            builder.download_and_prepare(
-                download_dir=downloads,
-                download_config=tfds.download.DownloadConfig(try_download_gcs=False),
-            )
-    built = Path(builder.data_dir)
-    for listed, file in (("skipped", SKIPPED), ("turned", TURNED)):
-        if lines := getattr(builder, listed, []):
-            (built / file).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    write_contents(built)
-    return built
 
 
 def load(name: str, split: str, data_dir: str | Path | None = None) -> Source:
@@ -309,26 +93,22 @@ def splits(name: str, data_dir: str | Path | None = None) -> dict[str, int]:
 
 def _directory(name: str, data_dir: str | Path | None) -> Path:
     """Return the folder of a prepared data set; embedded ones are prepared."""
-    root = _root(data_dir)
-    if not _is_ours(name):
+    root = root_folder(data_dir)
+    if not is_ours(name):
         if _may_be_a_folder(name) and (found := _prepared_by_others(root / name)):
             return found
-        _builder_class(name)  # names the nearest
-    builder_class = _builder_class(name)
-    directory = root / name / str(builder_class.VERSION)
+        builder_class(name)  # names the nearest
+    builder = builder_class(name)
+    directory = root / name / str(builder.VERSION)
     try:
         open_prepared(name, directory)
     except DatasetNotPrepared:
         if not directory.exists() and (found := _prepared_by_others(root / name)):
             return found
-        if not builder_class.EMBEDDED:
+        if not builder.EMBEDDED:
             raise
         prepare(name, data_dir)
     return directory
-
-
-def _is_ours(name: object) -> bool:
-    return isinstance(name, str) and name.partition("/")[0] in BUILDERS
 
 
 def _may_be_a_folder(name: object) -> bool:
@@ -383,7 +163,7 @@ def _check_split(name: str, split: str, sizes: Mapping[str, int], builder: Any) 
     base = split.partition("[")[0] if isinstance(split, str) else split
     if base not in known and not (isinstance(split, str) and ("+" in split or split == "all")):
         raise ValueError(
-            f"data set {name!r} has no split {split!r}{_nearest(split, known)}; it has {known}"
+            f"data set {name!r} has no split {split!r}{nearest(split, known)}; it has {known}"
         )
     try:
         count = sum(part.take for part in builder.info.splits[split].file_instructions)
@@ -414,68 +194,3 @@ def _records(
         raise
     except Exception as error:  # a format that is not there, a cut file
         raise damaged(name, directory / "dataset_info.json", error) from error
-
-
-def _builder_class(name: str) -> Any:
-    if not isinstance(name, str):
-        raise ValueError(f"the name of a data set is {name!r}; expected text such as 'digits'")
-    base, _, own = name.partition("/")
-    own_is_fine = base in NAMED and own.replace("_", "a").isalnum() and len(own) <= LONGEST_NAME
-    if base not in BUILDERS or ("/" in name and not own_is_fine):
-        raise ValueError(
-            f"there is no data set {name!r}{_nearest(name, BUILDERS)}; known are {sorted(BUILDERS)}"
-            f", and {', '.join(f'{kind}/NAME' for kind in NAMED)} (NAME of letters, digits and _, "
-            f"at most {LONGEST_NAME})"
-        )
-    module, _, attribute = BUILDERS[base].partition(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def _nearest(name: object, known: Sequence[str] | Mapping[str, Any]) -> str:
-    match = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    return f" (did you mean {match[0]!r}?)" if match else ""
-
-
-def _root(data_dir: str | Path | None) -> Path:
-    root = default_data_dir() if data_dir is None else _folder("data_dir", data_dir)
-    if str(root).encode("utf-8", "ignore").decode() != str(root):
-        raise ValueError(
-            f"data_dir is {str(root)!r}, which is not UTF-8: ArrayRecord opens no such path; "
-            "choose another folder, or rename that part of it"
-        )
-    return root
-
-
-def _folder(argument: str, value: str | Path) -> Path:
-    if not isinstance(value, str | Path):
-        raise TypeError(f"{argument} is {value!r}; expected the path of a folder")
-    if not str(value).strip() or "\0" in str(value):
-        raise ValueError(f"{argument} is {str(value)!r}; expected the path of a folder")
-    return Path(value).expanduser().absolute()
-
-
-@contextlib.contextmanager
-def _lock(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold an exclusive lock, which the system releases if the process dies.
-
-    Raises:
-        BlockingIOError: If another process holds it, and `wait` is false.
-    """
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        raise ValueError(f"{path} is a link, which is not written through; delete it") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-    finally:
-        os.close(file)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide TFDS's own progress bars."""
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield

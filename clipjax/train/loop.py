@@ -3,7 +3,7 @@
     restore the newest checkpoint, or initialise
     for each step:   wait for its batch -> step -> fetch the metrics of the step before
                      every log_every steps: a row in metrics.jsonl
-                     before any of the following: check that the parameters are finite
+                     before any of the following: check that parameters and moments are finite
                      every evaluate_every steps: a row, at the method's evaluation point
                      every probe.every steps: a row of what the probe measures, if there is one
                      every checkpoint_every steps: save (after the rows of that step)
@@ -12,22 +12,20 @@
 Metrics are fetched one step late, so the host prepares a step while devices do the one before.
 A stop signal is honoured between two steps: save, then return with `stopped` set.
 
-A run diverges where the training loss, the parameters, the evaluation point or the evaluation loss
-is not finite. Such a state is never saved, measured or returned, so the newest checkpoint is good.
+A run diverges where the training loss, the parameters, the optimizer's memory of them (momentum,
+moments), the evaluation point or the evaluation loss is not finite. Such a state is never saved,
+measured or returned, so the newest checkpoint is good.
 
 A step takes one micro-batch of `data.batch_size` examples or several, and their number may grow
-from stage to stage. What is due when is counted in examples, so runs with growing batches are
-evaluated at the same points as runs with constant ones, and the position in the data is a function
-of the step still.
+from stage to stage: `clipjax.train.plan`.
 """
 
 import itertools
 import time
-from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -36,6 +34,8 @@ from clipjax.train import mesh as meshes
 from clipjax.train.batch_stats import recompute_batch_stats
 from clipjax.train.checkpoint import Checkpoints
 from clipjax.train.log import MetricsFile, ProgressLine, scalars
+from clipjax.train.plan import Plan
+from clipjax.train.plan import Stage as Stage
 from clipjax.train.probe import Probe
 from clipjax.train.state import TrainState
 from clipjax.train.step import Controls, Program, step
@@ -44,69 +44,6 @@ from clipjax.typing import Batch, Data, HostBatch, Params
 
 class NonFiniteLoss(FloatingPointError):
     """Training met a loss, or parameters, that are NaN or infinite."""
-
-
-class Stage(NamedTuple):
-    """A stretch of training in which every step takes equally many micro-batches."""
-
-    start: int
-    """Number of its first step, from 0."""
-    micro_batches: int
-    """Micro-batches in each of its steps."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """When what happens, in optimizer steps of the first stage: so many examples."""
-
-    steps: int
-    """Optimizer steps in all, of whatever stages."""
-    log_every: int
-    evaluate_every: int
-    checkpoint_every: int
-    stages: tuple[Stage, ...] = (Stage(0, 1),)
-    """In order, the first from step 0 on."""
-    whole_batches: bool = False
-    """Whether a step's micro-batches are put together into one large batch, for accelerators that
-    want them large: compiled once a stage. Otherwise gradients are added up."""
-    calibration_batches: int = 20
-    """Training batches that BatchNorm statistics are recomputed from at each evaluation."""
-
-    def __post_init__(self):
-        starts = [stage.start for stage in self.stages]
-        if starts[:1] != [0] or sorted(set(starts)) != starts:
-            raise ValueError(f"stages start at {starts}; expected 0 and increasing numbers")
-        if any(stage.micro_batches < 1 for stage in self.stages):
-            raise ValueError(f"a stage has no micro-batches: {self.stages}")
-
-    def stage(self, step: int) -> Stage:
-        """Return the stage that a step, counted from 0, belongs to."""
-        return self.stages[bisect_right(self.stages, step, key=lambda stage: stage.start) - 1]
-
-    def consumed(self, steps: int) -> int:
-        """Return the number of micro-batches in the first `steps` steps.
-
-        Examples:
-            >>> plan = Plan(10, 1, 1, 1, stages=(Stage(0, 1), Stage(4, 2), Stage(6, 4)))
-            >>> [plan.consumed(steps) for steps in (0, 4, 5, 7)]
-            [0, 4, 6, 12]
-        """
-        ends = [stage.start for stage in self.stages[1:]] + [steps]
-        return sum(
-            max(0, min(end, steps) - stage.start) * stage.micro_batches
-            for stage, end in zip(self.stages, ends, strict=True)
-        )
-
-    def due(self, every: int, now: int) -> bool:
-        """Return whether step number `now`, from 1, passes a multiple of `every`.
-
-        Examples:
-            >>> plan = Plan(10, 1, 1, 1, stages=(Stage(0, 2), Stage(4, 3)))
-            >>> [now for now in range(1, 10) if plan.due(2, now)]  # every 4 micro-batches
-            [2, 4, 6, 7, 8]
-        """
-        period = every * self.stages[0].micro_batches
-        return self.consumed(now) // period > self.consumed(now - 1) // period
 
 
 @dataclass(frozen=True)
@@ -293,11 +230,20 @@ def train(
 def _check_finite(program: Program, state: TrainState, now: int, saved: int) -> None:
     """Raise NonFiniteLoss where a state holds what is not finite; the same on all hosts.
 
-    The loss of a step does not show it: it is of the parameters before the step.
+    The loss of a step does not show it: it is of the parameters before the step. Where only a
+    momentum is infinite, the next step ruins the parameters; where only a second moment is, its
+    parameter stands still from then on, and nothing else would tell.
     """
-    if not bool(program.is_finite(state)):
+    params, memory = jax.device_get(program.is_finite(state))
+    if not params:
         raise _diverged(
             f"parameters are NaN or infinite after step {now}, though its loss was finite", saved
+        )
+    if not memory:
+        raise _diverged(
+            f"the optimizer's state (momentum, moments) is NaN or infinite after step {now}, "
+            "though loss and parameters were finite",
+            saved,
         )
 
 

@@ -240,10 +240,17 @@ class Program:
         return state, metrics
 
     def _is_finite(self, state: TrainState) -> jax.Array:
-        """Return whether all parameters are finite, those that are evaluated among them."""
+        """Return whether [the parameters, the optimizer's memory of them] are finite, bool (2,).
+
+        The parameters that are evaluated are among the first. The memory is every array of the
+        optimizer's state that belongs to a parameter and has its shape: momentum, moments,
+        averages. Others, such as clip levels and windows of norms, are infinite where there is
+        none yet. BatchNorm's running statistics are not looked at: training does not use them, and
+        evaluation recomputes them.
+        """
         evaluated = self.evaluation_params(state.opt_state, state.params)
-        leaves = jax.tree.leaves((state.params, evaluated))
-        return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+        memory = mirrors(state.opt_state, state.params)
+        return jnp.stack([_all_finite((state.params, evaluated)), _all_finite(memory)])
 
     def _predict(self, params: Params, model_state, batch: Batch) -> jax.Array:
         # Pictures padded to one size: the model is told how much of each is real.
@@ -254,6 +261,30 @@ class Program:
 
     def _evaluate(self, params: Params, model_state, batch: Batch) -> Statistics:
         return self.task.statistics(self._predict(params, model_state, batch), batch)
+
+
+def _all_finite(tree: Any) -> jax.Array:
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]
+    return jnp.all(jnp.stack(finite)) if finite else jnp.bool_(True)
+
+
+def mirrors(opt_state: Any, params: Params) -> list[jax.Array]:
+    """Return the arrays of an optimizer's state that belong to one parameter and have its shape.
+
+    An array belongs to the parameter with whose path its own ends.
+
+    Examples:
+        >>> params = {"w": jnp.zeros(2), "b": jnp.zeros(3)}
+        >>> state = optax.sgd(0.1, momentum=0.9).init(params), {"w": jnp.inf}  # a level a tensor
+        >>> [leaf.shape for leaf in mirrors(state, params)]
+        [(3,), (2,)]
+    """
+    shapes = {path: leaf.shape for path, leaf in jax.tree.leaves_with_path(params)}
+    return [
+        leaf
+        for path, leaf in jax.tree.leaves_with_path(opt_state)
+        if any(shapes.get(path[i:]) == jnp.shape(leaf) for i in range(len(path) + 1))
+    ]
 
 
 def overlay(params: Params, given: Mapping[str, Any]) -> Params:

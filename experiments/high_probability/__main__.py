@@ -19,6 +19,7 @@ from experiments.setup.cli import (
     Command,
     explain,
     parse,
+    program,
     start_jax,
     stop_on_signal,
     stopped,
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from experiments.report import write_report
 
     arguments = sys.argv[1:] if arguments is None else arguments
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first = argparse.ArgumentParser(program(), add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path)
     first.add_argument("--distributed", default=Command.distributed)
     early = first.parse_known_args(arguments)[0]

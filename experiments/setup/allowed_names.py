@@ -18,6 +18,7 @@ is read from classes, functions or results. Of the packages in `PACKAGES`, what 
 files is left out.
 """
 
+import difflib
 import functools
 import importlib
 import importlib.metadata
@@ -131,7 +132,9 @@ def _step(found: Any, part: str, name: str, package: str, allow: Sequence[str]) 
     if not hasattr(found, part):
         # A submodule that nobody has imported yet, or nothing.
         if not _open(path, allow) or importlib.util.find_spec(path) is None:
-            raise ValueError(f"{name!r}: module {found.__name__!r} has no attribute {part!r}")
+            near = difflib.get_close_matches(part, vars(found), n=1, cutoff=0.5)
+            meant = f"; did you mean {near[0]!r}?" if near and not near[0].startswith("_") else ""
+            raise ValueError(f"{found.__name__} has no {part!r}{meant}")
         return _module(path)
     value = getattr(found, part)
     if isinstance(value, ModuleType) and not (

@@ -167,16 +167,18 @@ def describe(hint: Any) -> str:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return '; did you mean ...?' or the list of what there is.
+    """Return 'did you mean ...?' and the list of what there is.
 
     Examples:
         >>> nearest("clipped_sdg", ["adam", "clipped_sgd"])
         "did you mean 'clipped_sgd'? There are: adam, clipped_sgd"
+        >>> nearest("spline", ["adam", "clipped_sgd"])
+        'there are: adam, clipped_sgd'
     """
     names = sorted(names)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    there = f"There are: {', '.join(names)}"
-    return f"did you mean {close[0]!r}? {there}" if close else there
+    there = f"here are: {', '.join(names)}" if names else "here are none"
+    return f"did you mean {close[0]!r}? T{there}" if close else f"t{there}"
 
 
 def shown(value: Any) -> str:

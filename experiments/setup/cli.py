@@ -96,11 +96,22 @@ def integer(text: str) -> int:
     return value
 
 
+def program() -> str:
+    """Return how the program at work is called, as its help says it.
+
+    A script of `python -m` would be named after its file otherwise, which cannot be run.
+    """
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    name = spec.name.removesuffix(".__main__") if spec else Path(sys.argv[0]).name
+    return f"python -m {name}" if spec else name
+
+
 def parse(kind: type[T], arguments: Sequence[str] | None, **defaults: Any) -> T:
     """Return the command line of a script; `defaults` stand in for flags that are not given."""
     with REGISTRY:
         return tyro.cli(
             kind,
+            prog=program(),
             default=kind(**({"workdir": tyro.MISSING} | defaults)),
             args=arguments,
             config=(tyro.conf.AvoidSubcommands,),

@@ -397,7 +397,7 @@ class Run:
                 )
 
 
-_RUN_FOLDER = Such(
+RUN_FOLDER = Such(
     "like 'task/method', a folder for each run: letters, digits and . _ = + -",
     lambda key: bool(re.fullmatch(r"(?!\.+/)[\w.=+-]{1,200}/(?!\.+$)[\w.=+-]{1,200}", key)),
 )
@@ -407,7 +407,7 @@ _RUN_FOLDER = Such(
 class Grid:
     """Runs to compare, each with every seed; keys are folders, 'task/method'."""
 
-    runs: Annotated[Mapping[Annotated[str, _RUN_FOLDER], Run], ONE_OR_MORE]
+    runs: Annotated[Mapping[Annotated[str, RUN_FOLDER], Run], ONE_OR_MORE]
     seeds: Annotated[tuple[Seed, ...], ONE_OR_MORE] = (0, 1, 2)
 
     def __post_init__(self):

@@ -23,6 +23,7 @@ from experiments.setup.config import (
     Optimizer,
     Run,
 )
+from experiments.setup.search import Choice, LogUniform, Search, Uniform
 
 _TYPES: dict[str, type] = {
     kind.__name__: kind
@@ -39,6 +40,11 @@ _TYPES: dict[str, type] = {
 _ANY = functools.reduce(operator.or_, _TYPES.values())
 """A config of any type; its `type` says of which."""
 
+_IN_FILES: dict[str, type] = _TYPES | {
+    kind.__name__: kind for kind in (Grid, Search, LogUniform, Uniform, Choice)
+}
+"""What the door has for config files."""
+
 
 def load(path: str | Path, *, small: bool = False) -> Run | Grid:
     """Return the `config` that a Python file yields, or its `small` form.
@@ -47,11 +53,32 @@ def load(path: str | Path, *, small: bool = False) -> Run | Grid:
         FileNotFoundError: no such file, with the nearest name beside it.
         ValueError: the file fails (see `run_file`) or yields no Run or Grid.
     """
+    config = _yielded(path, small)
+    if isinstance(config, Search):
+        raise ValueError(
+            f"{path} is a search; run it with python -m experiments.tune, which writes a "
+            "chosen.py that experiments.compare takes"
+        )
+    if not isinstance(config, Run | Grid):
+        raise ValueError(f"{path} yields config = {reprlib.repr(config)}; expected a Run or a Grid")
+    return config
+
+
+def load_search(path: str | Path, *, small: bool = False) -> Search:
+    """Return the Search that a Python file yields. Raises as `load`."""
+    config = _yielded(path, small)
+    if isinstance(config, Run | Grid):
+        kind, command = ("a grid", "compare") if isinstance(config, Grid) else ("one run", "train")
+        raise ValueError(f"{path} is {kind}; run it with python -m experiments.{command}")
+    if not isinstance(config, Search):
+        raise ValueError(f"{path} yields config = {reprlib.repr(config)}; expected a Search")
+    return config
+
+
+def _yielded(path: str | Path, small: bool) -> Any:
     config = run_file(path).get("small" if small else "config")
     if small and config is None:
         raise ValueError(f"{path} has no small form: leave --small out")
-    if not isinstance(config, Run | Grid):
-        raise ValueError(f"{path} yields config = {reprlib.repr(config)}; expected a Run or a Grid")
     return config
 
 
@@ -66,7 +93,8 @@ def run_file(path: str | Path) -> dict[str, Any]:
     path = Path(path)
     if not path.is_file():
         names = [str(p) for p in path.parent.glob("*.py") if p.name != "__init__.py"]
-        raise FileNotFoundError(f"no config file {path}; {nearest(str(path), names)}")
+        others = f"; {nearest(str(path), names)}" if names else f" ({path.absolute()})"
+        raise FileNotFoundError(f"there is no config file {path}{others}")
     try:
         return runpy.run_path(str(path))
     except OSError as error:
@@ -91,7 +119,7 @@ def _what_failed(path: Path, error: BaseException) -> str:
         said = field
     elif isinstance(error, ImportError | AttributeError) and "experiments.config" in said:
         missing = re.search(r"(?:cannot import name|has no attribute) '(\w+)'", said)
-        said += f"; {nearest(missing[1], {**_TYPES, 'Grid': Grid})}" if missing else ""
+        said += f"; {nearest(missing[1], _IN_FILES)}" if missing else ""
     elif isinstance(error, SyntaxError):  # of a module that it imports
         said = f"{_place(error.filename, error.lineno)}: {error.msg}"
     elif not isinstance(error, ValueError) and said != type(error).__name__:
@@ -107,9 +135,9 @@ def _place(path: str | Path | None, line: int | None) -> str:
 def _unknown_field(error: TypeError) -> str | None:
     """Return a message that names the nearest field, if that is what a TypeError is about."""
     found = re.search(r"(\w+)\.__init__\(\) got an unexpected keyword argument '(\w+)'", str(error))
-    if not found or found[1] not in _TYPES | {"Grid": Grid}:
+    if not found or found[1] not in _IN_FILES:
         return None
-    kind = (_TYPES | {"Grid": Grid})[found[1]]
+    kind = _IN_FILES[found[1]]
     fields = [f.name for f in dataclasses.fields(kind)]
     return f"{found[1]} has no field {found[2]!r}; {nearest(found[2], fields)}"
 

@@ -61,7 +61,7 @@ def evaluate(
         >>> evaluate("apir(1)", {"pair": tuple}, "noise")
         Traceback (most recent call last):
             ...
-        ValueError: noise 'apir'; did you mean 'pair'? There are: pair
+        ValueError: there is no noise 'apir'; did you mean 'pair'? There are: pair
     """
     shown = text if len(text) <= 200 else f"{text[:200]}..."
     if len(text) > LONGEST:
@@ -93,7 +93,8 @@ class _Reader:
                 return self._compute(op, self.read(left), self.read(right))
             case ast.Name(name):
                 if name not in self._names:
-                    raise ValueError(f"{self._what} {name!r}; {configs.nearest(name, self._names)}")
+                    near = configs.nearest(name, self._names)
+                    raise ValueError(f"there is no {self._what} {name!r}; {near}")
                 return self._names[name]
             case ast.Attribute():
                 return self._dotted(node)

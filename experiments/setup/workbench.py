@@ -14,7 +14,7 @@ class Workbench:
 
     def __init__(self, data_dir: Path | None = None):
         self.mesh = meshes.make_mesh()
-        self._data_dir = data_dir
+        self.data_dir = data_dir
         self._sources: dict[Any, build.Sources] = {}
         self._programs: dict[Any, Program] = {}
 
@@ -22,7 +22,7 @@ class Workbench:
         """Return the records of a run's splits, loaded once."""
         key = run.dataset, run.train_split, run.evaluation_dataset, run.evaluation_split
         if key not in self._sources:
-            self._sources[key] = build.load_sources(run, self._data_dir)
+            self._sources[key] = build.load_sources(run, self.data_dir)
         return self._sources[key]
 
     def program(self, run: configs.Run) -> Program:

@@ -1,7 +1,6 @@
 """Where data is prepared: folders that cannot be written, leftovers, links, and what is left."""
 
 import errno
-import fcntl
 import os
 import re
 import shutil
@@ -11,7 +10,8 @@ import sys
 
 import pytest
 
-from clipjax.data import is_prepared, load, prepare, sources
+from clipjax import _locks
+from clipjax.data import is_prepared, load, prepare, preparing
 from clipjax.data.builders.digits import Digits
 from tests.data.builders.miniature import encode, pixels, write_folder, write_tar, write_zip
 
@@ -54,7 +54,7 @@ def test_a_full_disk_names_the_folder_and_leaves_nothing(tmp_path, monkeypatch, 
     message = rf"\[Errno 28\] No space .* written into {tmp_path}; make room, or choose another"
     with pytest.raises(OSError, match=message):
         prepare("digits", tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [".digits.lock"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.faults
@@ -70,7 +70,7 @@ def test_a_limit_on_the_size_of_files(tmp_path):
     line = [sys.executable, "-c", program, str(tmp_path)]
     done = subprocess.run(line, capture_output=True, text=True, timeout=60)
     assert "prepared data cannot be written into" in done.stderr.splitlines()[-1]
-    assert [path.name for path in tmp_path.iterdir()] == [".digits.lock"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_killed_builders_left_is_removed_by_the_next_of_any_set(tmp_path):
@@ -78,9 +78,8 @@ def test_what_killed_builders_left_is_removed_by_the_next_of_any_set(tmp_path):
     write_folder(tmp_path, {".mine/x": b"", ".other.preparing/x": b"", "digits.txt": b""})
     prepare("digits", tmp_path)
     assert not any(path.exists() for path in left)
-    names = {".digits.lock", ".image_folder-mine.lock", "digits"}
     kept = {".mine", ".other.preparing", "digits.txt"}
-    assert {path.name for path in tmp_path.iterdir()} == names | kept
+    assert {path.name for path in tmp_path.iterdir()} == {"digits"} | kept
     again = leftover(tmp_path)
     prepare("digits", tmp_path)  # nothing to prepare, but something to remove
     assert not again.exists()
@@ -90,8 +89,7 @@ def test_the_folder_of_a_builder_at_work_is_left_alone(tmp_path):
     # Of image_folder/mine, whose name begins as that of image_folder does.
     at_work = leftover(tmp_path, "image_folder-mine")
     write_folder(tmp_path / "raw", {"train/a/0.png": encode(pixels(0))})
-    with (tmp_path / ".image_folder-mine.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with _locks.hold(tmp_path / ".image_folder-mine.lock", "", ""):
         prepare("image_folder", tmp_path, raw_dir=tmp_path / "raw")
         assert at_work.exists()
     prepare("image_folder", tmp_path)
@@ -121,17 +119,17 @@ def test_nothing_is_written_through_a_link(tmp_path):
 
 def test_temporary_names_cannot_be_foretold(tmp_path, monkeypatch):
     seen = []
-    inner = sources._build
+    inner = preparing._build
 
     def watched(builder_class, staging, *arguments):
         seen.append((staging.name, staging.stat().st_mode & 0o777))
         return inner(builder_class, staging, *arguments)
 
-    monkeypatch.setattr(sources, "_build", watched)
+    monkeypatch.setattr(preparing, "_build", watched)
     for name in ("a", "b"):
         prepare("digits", tmp_path / name)
     assert seen[0][0] != seen[1][0]
-    assert all(sources._LEFTOVER.fullmatch(name) for name, _ in seen)  # they are found again
+    assert all(preparing._LEFTOVER.fullmatch(name) for name, _ in seen)  # they are found again
     assert {mode for _, mode in seen} == {0o700}  # nobody else can put links into it
 
 
@@ -146,10 +144,7 @@ def test_archives_are_never_unpacked(tmp_path, pack):
     folder = prepare("image_folder", tmp_path / "in/data", raw_dir=tmp_path / "in/raw")
     found = {str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*") if p.is_file()}
     inside = str(folder.relative_to(tmp_path))
-    assert {name for name in found if not name.startswith(inside)} == {
-        "in/raw",
-        "in/data/.image_folder.lock",
-    }
+    assert {name for name in found if not name.startswith(inside)} == {"in/raw"}
     assert not os.path.lexists("/tmp/clipjax-evil.png")
     assert len(load("image_folder", "train", tmp_path / "in/data")) == 2
 
@@ -169,7 +164,7 @@ def test_a_builder_that_is_ended_leaves_a_folder_that_the_next_removes(tmp_path)
     assert len(list(tmp_path.glob(".digits-*.preparing"))) == 1
     assert not is_prepared("digits", tmp_path)
     prepare("digits", tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".digits.lock", "digits"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["digits"]
 
 
 def test_a_folder_that_array_record_cannot_open_is_refused(tmp_path):

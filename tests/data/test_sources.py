@@ -1,9 +1,11 @@
 import contextlib
 import io
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from clipjax.data import sources
+from clipjax.data import catalogue
 from clipjax.data.builders.digits import Digits
 from clipjax.data.builders.raw import RawBuilder
 from clipjax.data.sources import (
@@ -59,8 +61,8 @@ class Tiny(RawBuilder):
 
 @pytest.fixture
 def tiny(monkeypatch):
-    builders = {**sources.BUILDERS, "tiny": "tests_tiny:Tiny"}
-    monkeypatch.setattr(sources, "BUILDERS", builders)
+    builders = {**catalogue.BUILDERS, "tiny": "tests_tiny:Tiny"}
+    monkeypatch.setattr(catalogue, "BUILDERS", builders)
     monkeypatch.setitem(sys.modules, "tests_tiny", types.SimpleNamespace(Tiny=Tiny))
 
 
@@ -193,7 +195,7 @@ def test_a_builder_that_fails_leaves_nothing(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(Tiny, "_generate_examples", fails)
     with pytest.raises(OSError, match="disk full"):
         prepare("tiny", tmp_path)
-    assert [f.name for f in tmp_path.iterdir()] == [".tiny.lock"]
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("when", [pytest.param("generating", marks=pytest.mark.faults), "renaming"])
@@ -217,31 +219,46 @@ def test_killed_while_preparing(tmp_path, when):
     }[when]
     program = f"import os, signal\n{victim}from clipjax.data import prepare\nprepare('digits')\n"
     process = run_python(program, CLIPJAX_DATA_DIR=str(tmp_path))
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == -signal.SIGKILL, errors
     assert list(tmp_path.glob(".digits-*.preparing"))  # it had begun
     assert not (tmp_path / "digits" / "1.0.0").exists()  # and nothing looks complete
+    assert json.loads((tmp_path / ".digits.lock").read_text())["pid"] == process.pid
+    began = time.monotonic()
     assert len(load("digits", "test", tmp_path)) == 360
+    assert time.monotonic() - began < 60  # not after 150 s: the kernel tells that it is dead
+    assert not (tmp_path / ".digits.lock").exists()
     assert not list(tmp_path.glob(".digits-*.preparing"))  # what it left is cleared away
 
 
-def test_two_processes_prepare_at_once(tmp_path, data_dir):
+def test_two_processes_load_an_embedded_set_for_the_first_time(tmp_path, data_dir):
+    """The first builds, and is held up until the other one says that it waits for it."""
     program = (
-        "import os\n"
+        "import os, sys, time\n"
         "from clipjax.data.builders.digits import Digits\n"
         "inner = Digits._split_generators\n"
         "def counted(self, manager):\n"
         "    os.write(1, b'built')\n"  # past sys.stdout, which prepare hides
+        "    while not os.path.exists(os.environ['GO']): time.sleep(0.05)\n"
         "    return inner(self, manager)\n"
         "Digits._split_generators = counted\n"
         "from clipjax.data import load\n"
         "assert len(load('digits', 'train')) == 1437\n"
     )
-    processes = [run_python(program, CLIPJAX_DATA_DIR=str(tmp_path)) for _ in range(2)]
-    results = [process.communicate(timeout=60) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], results
-    assert sorted(out for out, _ in results) == ["", "built"]  # one built, the other waited
-    assert contents(tmp_path / "digits/1.0.0") == contents(prepare("digits", data_dir))
+    go = tmp_path / "go"
+    environment = {"CLIPJAX_DATA_DIR": str(tmp_path / "data"), "GO": str(go)}
+    first = run_python(program, **environment)
+    assert first.stdout.read(5) == "built"
+    second = run_python(program, **environment)
+    said = second.stderr.readline()
+    go.touch()
+    results = [process.communicate(timeout=300) for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [0, 0], results
+    assert f"waiting: data set 'digits' is being prepared in {tmp_path / 'data'} by process" in said
+    assert f"process {first.pid} on {os.uname().nodename} since 2" in said
+    assert results == [("", ""), ("", "")]  # the other built nothing, and said no more
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["digits"]
+    assert contents(tmp_path / "data/digits/1.0.0") == contents(prepare("digits", data_dir))
 
 
 @pytest.mark.parametrize(
@@ -298,5 +315,5 @@ def test_importing_is_cheap_and_tensorflow_is_never_needed(data_dir):
         "assert 'tensorflow' not in sys.modules\n"
     )
     process = run_python(program, CLIPJAX_DATA_DIR=str(data_dir))
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors

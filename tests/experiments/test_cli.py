@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import jax
 import pytest
@@ -26,6 +27,15 @@ def hooks(monkeypatch):
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.delenv("CLIPJAX_TRACEBACK", raising=False)
+
+
+def test_help_names_a_line_that_can_be_run(monkeypatch, capsys):
+    """`python -m` runs a file, and its path is no command."""
+    called = SimpleNamespace(name="experiments.evaluate.__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", called)
+    with pytest.raises(SystemExit):
+        evaluate.main([])
+    assert "python -m experiments.evaluate --help" in capsys.readouterr().err
 
 
 def failing(error):

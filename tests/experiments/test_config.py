@@ -57,8 +57,8 @@ def test_model_fields_are_module_attributes_with_the_same_defaults(kind):
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/[!_]*.py")), ids=lambda p: p.stem)
 def test_each_config_loads_and_its_models_build(path):
     """Shapes only: nothing is computed, so full-size networks cost nothing here."""
-    config = config_files.load(path)
-    runs = list(config.runs.values()) if isinstance(config, configs.Grid) else [config]
+    config = config_files.run_file(path)["config"]  # a Run, a Grid or a Search
+    runs = [config] if isinstance(config, configs.Run) else list(config.runs.values())
     seen = set()
     for run in runs:
         assert config_files.from_json(config_files.to_json(run)) == run

@@ -221,7 +221,7 @@ def test_what_takes_for_ever_or_all_memory_is_refused_at_once(text):
     ("text", "words"),
     [
         ("optax.sgd(1 / 0)", "division by zero"),
-        ("optax.adamm(1)", "no attribute 'adamm'"),
+        ("optax.adamm(1)", "optax has no 'adamm'; did you mean 'adam'"),
         ("optax.adam()", "missing 1 required"),
         ("jax.numpy.ones('x')", "jax.numpy.ones"),
         ("nowhere.adam(1)", "'nowhere' is none of clipjax, jax.numpy, math, numpy, optax"),

@@ -14,15 +14,17 @@ from pathlib import Path
 import jax
 import pytest
 
+from clipjax import _locks as machinery
+from experiments import landscape, noise
 from experiments.setup import locks, signals
 from tests.experiments.cli import ROOT
 
 
 def leave(folder: Path, *, age: float = 0.0, **changes) -> Path:
-    """Write the lock of a holder that does not hold the kernel's lock (any more)."""
+    """Write the lock of a holder that does not hold the machinery's lock (any more)."""
     folder.mkdir(exist_ok=True)
     path = folder / locks.NAME
-    path.write_text(json.dumps(locks._holder() | changes))
+    path.write_text(json.dumps(machinery._holder() | changes))
     os.utime(path, (time.time() - age,) * 2)
     return path
 
@@ -76,24 +78,24 @@ def test_a_lock_file_without_a_holder_is_nobodys(tmp_path, text):
 
 
 def test_from_another_machine_it_is_respected_while_there_are_signs_of_life(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks, "SETTLE", 0.0)
-    leave(tmp_path, host="other", boot="another", pid=7, age=locks.SILENCE - 10)
+    monkeypatch.setattr(machinery, "SETTLE", 0.0)
+    leave(tmp_path, host="other", boot="another", pid=7, age=machinery.SILENCE - 10)
     with pytest.raises(locks.Held, match=r"process 7 on other since .* sign of life is 140 s old"):
         take(tmp_path)
-    leave(tmp_path, host="other", boot="another", pid=7, age=locks.SILENCE + 1)
+    leave(tmp_path, host="other", boot="another", pid=7, age=machinery.SILENCE + 1)
     take(tmp_path)
 
 
 def test_of_two_machines_that_take_it_over_one_gives_way(tmp_path, monkeypatch):
     path = leave(tmp_path, host="gone", boot="another", age=1000)
-    third = locks._holder() | {"host": "third", "boot": "x", "pid": 3}
-    monkeypatch.setattr(locks.time, "sleep", lambda _: path.write_text(json.dumps(third)))
+    third = machinery._holder() | {"host": "third", "boot": "x", "pid": 3}
+    monkeypatch.setattr(machinery.time, "sleep", lambda _: path.write_text(json.dumps(third)))
     with pytest.raises(locks.Held, match="process 3 on third"):
         take(tmp_path)
 
 
 def test_signs_of_life_are_given(tmp_path, monkeypatch):
-    monkeypatch.setattr(locks, "BEAT", 0.01)
+    monkeypatch.setattr(machinery, "BEAT", 0.01)
     with locks.hold(tmp_path):
         path = tmp_path / locks.NAME
         os.utime(path, (0, 0))
@@ -110,13 +112,42 @@ def test_a_holder_that_was_halted_too_long_ends_when_it_wakes(tmp_path, monkeypa
         said.append((text, code))
         ended.set()
 
-    monkeypatch.setattr(locks, "BEAT", 0.01)
+    monkeypatch.setattr(machinery, "BEAT", 0.01)
     monkeypatch.setattr(signals, "end_at_once", end_at_once)
     with locks.hold(tmp_path):
         leave(tmp_path, host="other", boot="another", pid=7)
         assert ended.wait(10)
     assert said[0][1] == 1
     assert "was taken over by process 7 on other" in said[0][0]
+    assert json.loads((tmp_path / locks.NAME).read_text())["pid"] == 7  # left to whom it belongs
+
+
+def test_who_waits_says_so_once_and_follows(tmp_path, monkeypatch):
+    monkeypatch.setattr(machinery, "PATIENCE", 0.05)
+    monkeypatch.setattr(machinery, "POLL", 0.01)
+    path, said, told = tmp_path / "a.lock", [], threading.Event()
+
+    def waiting(by):
+        said.append(by)
+        told.set()
+
+    def first():
+        with machinery.hold(path, "it is held", "Wait"):
+            begun.set()
+            assert told.wait(60)
+            time.sleep(0.2)  # many more tries, and no more words
+
+    begun = threading.Event()
+    thread = threading.Thread(target=first)
+    thread.start()
+    assert begun.wait(60)
+    with machinery.hold(path, "it is held", "Wait", waiting=waiting):
+        assert not thread.is_alive() or thread.join(60) is None
+    assert len(said) == 1
+    assert said[0].startswith(f"it is held by process {os.getpid()} on {os.uname().nodename} since")
+    with machinery.hold(path, "it is held", "Wait", waiting=waiting):
+        pass  # free: nothing is said
+    assert len(said) == 1
 
 
 def test_a_file_system_without_flock_is_judged_by_the_process(tmp_path, monkeypatch):
@@ -149,6 +180,16 @@ def test_a_link_is_not_written_through(tmp_path):
     with pytest.raises(OSError, match="symbolic links"):
         take(tmp_path)
     assert (tmp_path / "target").read_text() == "mine"
+
+
+@pytest.mark.parametrize("module", [landscape, noise])
+def test_what_writes_beside_a_run_waits_for_its_end(tmp_path, monkeypatch, module):
+    monkeypatch.setattr(module, "start_jax", lambda command: None)  # JAX has started here
+    with locks.hold(tmp_path), pytest.raises(locks.Held, match="in use by process"):
+        module.main(["--workdir", str(tmp_path)])
+    with pytest.raises(FileNotFoundError, match=r"a/typo/config\.json"):
+        module.main(["--workdir", str(tmp_path / "a/typo")])
+    assert list(tmp_path.iterdir()) == []
 
 
 HOLDER = """

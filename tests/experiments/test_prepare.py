@@ -1,11 +1,16 @@
 """The command that prepares data: what it prints, refuses and leaves."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from clipjax.data import load
 from experiments.prepare import main
 from tests.data.builders.miniature import encode, pixels, write_folder
 from tests.data.builders.test_orientation import exif
+from tests.experiments.cli import ROOT
 
 
 @pytest.fixture
@@ -74,3 +79,32 @@ def test_a_damaged_set_is_prepared_again(tmp_path, raw, capfd):
     out = capfd.readouterr().out
     assert "train 8" in out
     assert "already" not in out
+
+
+HELD_UP = """
+import os, sys, time
+from clipjax.data.builders.digits import Digits
+from experiments.prepare import main
+def held_up(self, manager):
+    os.write(1, b"begun")
+    time.sleep(1000)
+Digits._split_generators = held_up
+main(sys.argv[1:])
+"""
+
+
+def test_a_second_one_is_told_who_prepares_and_follows_a_killed_one_at_once(tmp_path, capfd):
+    folder = tmp_path / "d"
+    line = ["--dataset", "digits", "--data-dir", str(folder)]
+    begin = [sys.executable, "-c", HELD_UP, *line]
+    with subprocess.Popen(begin, cwd=ROOT, stdout=subprocess.PIPE) as first:
+        assert first.stdout.read(5) == b"begun"
+        with pytest.raises(ValueError, match="Wait for it to end") as refused:
+            main(line)
+        first.kill()
+    who = f"process {first.pid} on {os.uname().nodename} since 2"
+    assert f"'digits' is being prepared in {folder} by {who}" in str(refused.value)
+    assert len(list(folder.glob(".digits*"))) == 2  # its lock and what it had built
+    assert main(line) == 0
+    assert "already" not in capfd.readouterr().out
+    assert [path.name for path in folder.iterdir()] == ["digits"]

@@ -114,6 +114,54 @@ def test_finite_parameters_with_an_evaluation_loss_that_is_not(tmp_path, prog):
     assert saved(tmp_path) == [4, 8]
 
 
+@pytest.mark.parametrize("moment", ["momentum", "second moment"])
+def test_moments_that_are_not_finite_are_not_saved_with_finite_parameters(tmp_path, moment):
+    """At step 4 one gradient is 1e30, whose square is infinite in float32.
+
+    Adam then divides by the infinite root: its update is 0 there for ever. A momentum that keeps
+    infinity for a step, as one that is decayed after it is used, shows in the next loss only.
+    """
+
+    def lagging():
+        """Gradient descent that uses the momentum of the step before."""
+
+        def init(params):
+            return jax.tree.map(jnp.zeros_like, params), jnp.inf  # a level that is none yet
+
+        def update(gradients, state, params=None):
+            return jax.tree.map(lambda m: -0.001 * m, state[0]), (gradients, jnp.inf)
+
+        return optax.GradientTransformation(init, update)
+
+    def blown_up(rates):
+        inner = lagging() if moment == "momentum" else optax.adam(0.001)
+        size = jnp.inf if moment == "momentum" else 1e30
+
+        def init(params):
+            return jnp.int32(0), inner.init(params)
+
+        def update(gradients, state, params=None):
+            scale = jnp.where(state[0] == 3, size, 1)
+            gradients = jax.tree.map(lambda g: jnp.where(g == 0, 0, scale * g), gradients)
+            updates, new = inner.update(gradients, state[1], params)
+            return updates, (state[0] + 1, new)
+
+        return optax.GradientTransformation(init, update)
+
+    program = Program(
+        model=Net(batch_norm=False),
+        task=Regression(),
+        optimizer=blown_up,
+        evaluation_params=lambda state, params: params,
+        step_metrics=lambda state, rates, step: {},
+        mesh=meshes.make_mesh(jax.devices()[:1]),
+    )
+    with pytest.raises(NonFiniteLoss, match=r"the optimizer's state .* after step 4, though") as e:
+        go(tmp_path, program)
+    assert "No checkpoint was saved" in str(e.value)
+    assert saved(tmp_path) == []
+
+
 def test_a_stop_saves_nothing_that_is_not_finite(tmp_path, prog):
     asked = iter(range(1, 20))
     with pytest.raises(NonFiniteLoss, match="after step 7"):
