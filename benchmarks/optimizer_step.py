@@ -66,6 +66,9 @@ def optimizers() -> dict[str, optax.GradientTransformation]:
         "optax adam": optax.adam(1e-3),
         CLIPPED_ADAM: optax.chain(clip, optax.adam(1e-3)),
         "optax schedule_free_sgd": optax.contrib.schedule_free_sgd(1e-3),
+        "optax muon": optax.contrib.muon(1e-3),
+        # A median is a step with the roots of before; every tenth decomposes.
+        "shampoo, roots every 10": clipjax.shampoo(1e-3, update_every=10),
     }
 
 

@@ -79,6 +79,15 @@ def _calls():
     measured = clipjax.measure_gradient_variance(counted, 4).init(x)
     averaged = clipjax.average_iterates(sgd)
     adam = dict(learning_rate=0.1, b1=0.9, b2=0.99, eps=1e-5)
+    shampoo = dict(
+        decay=0.9,
+        eps=1e-6,
+        exponent=0.25,
+        block_size=4,
+        update_every=2,
+        grafting="rmsprop",
+        initial_accumulator_value=0.0,
+    )
     noise = dict(learning_rate=0.1, batch_size=8, gradient_std=1.0, kind="shb_stationary")
     smooth = dict(smoothness=1.0, distance=1.0, noise_scale=0.1, failure_probability=0.01)
     holder = dict(smooth, holder_constant=1.0, holder_exponent=0.5, accuracy=0.1)
@@ -97,7 +106,7 @@ def _calls():
         "StagePlan": dict(schedule=schedule, steps=(2, 2), micro_batch_size=1),
         "acclip": dict(adam, alpha=2.0, normalize=False),
         "accumulate_gradients": dict(inner=sgd, every=2),
-        "average_iterates": dict(inner=sgd, start=0, decay=0.9),
+        "average_iterates": dict(inner=sgd, start=0, decay=0.9, weights=None),
         "clip_by_adaptive_norm": dict(relative=1.05, absolute=1.0, decay=0.98, warmup_steps=2),
         "clip_by_global_norm": dict(max_norm=1.0),
         "clip_by_quantile": dict(quantile=0.5, window=4, per_tensor=False),
@@ -173,6 +182,8 @@ def _calls():
             schedule=schedule, steps_per_stage=2, micro_batch_size=4, dataset_size=100
         ),
         "scale_by_similar_triangles": dict(step_size=0.1, max_averaging_ratio=1.0),
+        "scale_by_shampoo": shampoo,
+        "shampoo": dict(shampoo, learning_rate=0.1, momentum=0.9),
         "smoothed_value_and_grad": dict(
             fn=square,
             delta=0.1,
@@ -232,6 +243,9 @@ def _calls():
         "theory.restarted_infinite_variance_clipped_sstm_constants": dict(
             strong, moment=1.5, batch_size=1
         ),
+        "theory.sgd_convex_schedule": dict(distance=1.0, noise_scale=1.0, iterations=10),
+        "theory.sgd_decreasing_schedule": dict(initial_step=0.1),
+        "theory.sgd_pl_schedule": dict(strong_convexity=0.1),
         **{
             f"problems.{name}": dimension
             for name in (

@@ -97,6 +97,12 @@ RULES = {
     ),
     "acclip": lambda x: rules.acclip(0.1, alpha=1.5),
     "acclip_normalized": lambda x: rules.acclip(0.02, normalize=True),
+    "scale_by_shampoo": lambda x: rules.descent(rules.preconditioned(0.9, eps=1e-3)),
+    "shampoo": lambda x: rules.shampoo(1.0, None, eps=1e-3, grafting="none", initial=0.1),
+    "shampoo_stale": lambda x: rules.heavy_ball(
+        rules.shampoo(0.1, None, eps=1e-3, block=2, every=2, grafting="sgd"), 0.5
+    ),
+    "average_iterates_weights": lambda x: rules.sgd(0.1, 1.0),
 }
 
 
@@ -130,7 +136,7 @@ def assert_follows(actual, expected, largest):
                 assert np.all(finite), f"step {k}, {n}: {ours[n]} where the rule gives {wanted}"
             # Rounding is that of the largest update so far: SSTM's z may be at 1e37.
             size[n] = np.fmax(size[n], np.where(np.isfinite(wanted), np.abs(wanted), 0))
-            error = np.abs(ours[n] - wanted)[finite]
+            error = np.abs(ours[n][finite] - wanted[finite])
             assert np.all(error <= 1e-5 * size[n][finite]), f"step {k}, {n}: off by {error}"
 
 

@@ -123,6 +123,18 @@ def sgd(rate, level, kind="global_norm", momentum=None, *, nesterov=False, after
     return step
 
 
+def heavy_ball(inner, momentum):
+    """Momentum after another rule's updates."""
+    v: Tree = {}
+
+    def step(g: Tree) -> Tree:
+        for n, leaf in inner(g).items():
+            v[n] = momentum * v.get(n, 0) + leaf
+        return dict(v)
+
+    return step
+
+
 def triangles(x0, step_size, level=None, kind="global_norm", cap=1.0):
     """x^{k+2} − x^{k+1} of the method's three sequences; level(k) is λ_{k+1}."""
     state = {"y": double(x0), "z": double(x0), "A": 0.0, "k": 0, "x": double(x0)}
@@ -222,6 +234,68 @@ def acclip(rate, b1=0.9, b2=0.99, eps=1e-5, alpha=2.0, *, normalize=False):
         return out
 
     return step
+
+
+def inverse_root(a, exponent, eps):
+    """A^{-e}, eigenvalues at least eps times the largest; NaN where A is not finite."""
+    if not np.all(np.isfinite(a)):
+        return np.full_like(a, np.nan)
+    values, vectors = np.linalg.eigh(a)
+    if values[-1] <= 0:
+        return np.zeros_like(a)
+    return vectors * np.maximum(values, eps * values[-1]) ** -exponent @ vectors.T
+
+
+def shampoo(
+    rate, decay, *, eps=1e-6, exponent=0.25, block=128, every=1, grafting="rmsprop", correct=True,
+    initial=0.0,
+):  # fmt: skip
+    """Block by block, with loops; `block` is the size of all blocks but the last."""
+    diagonal: Tree = {}
+    left: Tree = {}
+    right: Tree = {}
+    roots: dict = {}
+    count = iter(range(1000))
+
+    def mean(old, new, beta):
+        return old + new if beta is None else beta * old + (1 - beta) * new
+
+    def step(g: Tree) -> Tree:
+        k, out = next(count), {}
+        bias = 1 - decay ** (k + 1) if correct and decay is not None else 1
+        for n, leaf in double(g).items():
+            beta = None if grafting == "adagrad" else decay
+            diagonal[n] = mean(diagonal.get(n, initial), leaf**2, beta)
+            v = diagonal[n] / (1 if beta is None else bias)
+            own = leaf if grafting == "sgd" else leaf / np.sqrt(np.where(v == 0, np.inf, v))
+            w = leaf.reshape(-1, leaf.shape[-1]) if leaf.ndim > 1 else leaf.reshape(1, -1)
+            if min(w.shape) < 2:
+                out[n] = -rate * own
+                continue
+            d = np.zeros_like(w)
+            for i in range(0, w.shape[0], block):
+                for j in range(0, w.shape[1], block):
+                    at, b = (n, i, j), w[i : i + block, j : j + block]
+                    L = left.get(at, initial * np.eye(b.shape[0]))
+                    R = right.get(at, initial * np.eye(b.shape[1]))
+                    left[at], right[at] = mean(L, b @ b.T, decay), mean(R, b.T @ b, decay)
+                    if k % every == 0:
+                        roots[at] = [
+                            inverse_root(m[at] / bias, exponent, eps) for m in (left, right)
+                        ]
+                    d[i : i + block, j : j + block] = roots[at][0] @ b @ roots[at][1]
+            size = np.linalg.norm(d)
+            graft = 1 if grafting == "none" else np.linalg.norm(own) / (size if size != 0 else 1)
+            out[n] = -rate * graft * d.reshape(leaf.shape)
+        return out
+
+    return step
+
+
+def preconditioned(decay, **options):
+    """Shampoo as what comes before a descent: its steps with the rate −1."""
+    step = shampoo(-1.0, decay, **options)
+    return lambda k, g: step(g)
 
 
 def clipper(kind, level):

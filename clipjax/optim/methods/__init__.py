@@ -10,6 +10,7 @@ from clipjax.optim.methods.clipped_adaptive import (
 from clipjax.optim.methods.clipped_sgd import (
     clipped_sgd,
 )
+from clipjax.optim.methods.shampoo import ShampooState, scale_by_shampoo, shampoo
 from clipjax.optim.methods.similar_triangles import (
     ClippedSSTMState,
     SimilarTrianglesState,
@@ -22,12 +23,15 @@ __all__ = [
     "ACClipState",
     "ClippedSSTMState",
     "MomentsState",
+    "ShampooState",
     "SimilarTrianglesState",
     "acclip",
     "clipped_adagrad",
     "clipped_adam",
     "clipped_sgd",
     "clipped_sstm",
+    "scale_by_shampoo",
     "scale_by_similar_triangles",
+    "shampoo",
     "sstm_step_size",
 ]

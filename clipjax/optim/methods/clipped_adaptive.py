@@ -76,7 +76,7 @@ class ACClipState(NamedTuple):
     second: Any
 
 
-def _mix(old: jax.Array, new: jax.Array, decay: jax.typing.ArrayLike | None) -> jax.Array:
+def mix(old: jax.Array, new: jax.Array, decay: jax.typing.ArrayLike | None) -> jax.Array:
     """Return β·old + (1 − β)·new, or the sum if there is no β, in the dtype of `old`."""
     new = new.astype(old.dtype)
     if decay is None:
@@ -136,7 +136,7 @@ def largest_to_square(dtype: Any) -> float:
     return float(np.sqrt(np.float64(jnp.finfo(dtype).max))) * (1 - 2.0**-7)
 
 
-def _bounded(g: jax.Array, dtype: Any) -> jax.Array:
+def bounded(g: jax.Array, dtype: Any) -> jax.Array:
     """Return g cut to where its square is a finite number of `dtype`; ±inf and NaN stay.
 
     The rules divide a mean of g by the root of a mean of g². Whatever was seen before is nothing
@@ -190,13 +190,13 @@ def _scale_by_moments(
             if not delayed:
                 updates = shorten(updates, scaled, jnp.asarray(limit, length.dtype))
                 length = jnp.minimum(length, limit)
-            second = _mix(state.second, jnp.square(length), rule.b2)
+            second = mix(state.second, jnp.square(length), rule.b2)
             divisor = jax.tree.map(lambda _: state.second if delayed else second, updates)
         else:
             if not delayed:  # the delayed step itself is as long as its gradient
-                updates = jax.tree.map(lambda v, g: _bounded(g, v.dtype), state.second, updates)
+                updates = jax.tree.map(lambda v, g: bounded(g, v.dtype), state.second, updates)
             second = jax.tree.map(
-                lambda v, g: _mix(v, jnp.square(g.astype(v.dtype)), rule.b2), state.second, updates
+                lambda v, g: mix(v, jnp.square(g.astype(v.dtype)), rule.b2), state.second, updates
             )
             divisor = state.second if delayed else second
 
@@ -204,7 +204,7 @@ def _scale_by_moments(
             wide = g.astype(wide_dtype(g))
             if not first:
                 return _divide(wide, v, count, rule, correct=False).astype(g.dtype), ()
-            m = _mix(first[0].astype(wide_dtype(first[0])), g, rule.b1)
+            m = mix(first[0].astype(wide_dtype(first[0])), g, rule.b1)
             direction = _direction(wide, m, count, rule, nesterov=nesterov, correct=correct)
             new = _divide(direction, v, count, rule, correct=correct)
             return new.astype(g.dtype), m.astype(first[0].dtype)
@@ -486,13 +486,13 @@ def acclip(
         del params, extra_args
         if normalize:
             # For all three averages: the step is a ratio of them.
-            updates = jax.tree.map(lambda v, g: _bounded(g, v.dtype), state.second, updates)
+            updates = jax.tree.map(lambda v, g: bounded(g, v.dtype), state.second, updates)
         threshold = jax.tree.map(
             lambda t, g: running_moment(t, g, b2, alpha), state.threshold, updates
         )
         if normalize:
             second = jax.tree.map(
-                lambda v, g: _mix(v, jnp.square(g.astype(v.dtype)), b2), state.second, updates
+                lambda v, g: mix(v, jnp.square(g.astype(v.dtype)), b2), state.second, updates
             )
             divisors = jax.tree.map(
                 lambda v: jnp.sqrt(jnp.asarray(b2, v.dtype) * v) + jnp.asarray(eps, v.dtype), second
@@ -501,7 +501,7 @@ def acclip(
             second, divisors = (), jax.tree.map(jnp.ones_like, threshold)
 
         def leaf(g: jax.Array, m: jax.Array, t: jax.Array, d: jax.Array):
-            new = _mix(m.astype(wide_dtype(m)), g, b1)
+            new = mix(m.astype(wide_dtype(m)), g, b1)
             size = jnp.abs(new) + jnp.asarray(eps, new.dtype)
             factor = jnp.minimum(t / jnp.where(size > 0, size, 1), 1)
             step = jnp.where(d == 0, 0, factor * new / jnp.where(d == 0, 1, d))

@@ -62,7 +62,7 @@ def momentum_step(
     return map_pair(leaf, updates, velocity)
 
 
-def _heavy_ball(
+def heavy_ball(
     momentum: jax.typing.ArrayLike, nesterov: bool, *, before_clipping: bool
 ) -> optax.GradientTransformationExtraArgs:
     """Momentum as `optax.trace`, but with stable dtypes for low-precision gradients.
@@ -155,12 +155,12 @@ def clipped_sgd(
         option = "nesterov" if nesterov else "clip_after_momentum"
         raise ValueError(f"{option}=True needs a momentum, got momentum=None.")
     clipper = optax.identity() if clip_level is None else clipping(clip, clip_level)
-    heavy_ball = (
+    velocity = (
         optax.identity()
         if momentum is None
-        else _heavy_ball(momentum, nesterov, before_clipping=clip_after_momentum)
+        else heavy_ball(momentum, nesterov, before_clipping=clip_after_momentum)
     )
-    ordered = (heavy_ball, clipper) if clip_after_momentum else (clipper, heavy_ball)
+    ordered = (velocity, clipper) if clip_after_momentum else (clipper, velocity)
     return optax.chain(*ordered, descend(learning_rate))
 
 

@@ -62,6 +62,11 @@ from clipjax.optim.theory.infinite_variance import (
     infinite_variance_clipped_sstm_constants,
     restarted_infinite_variance_clipped_sstm_constants,
 )
+from clipjax.optim.theory.schedules import (
+    sgd_convex_schedule,
+    sgd_decreasing_schedule,
+    sgd_pl_schedule,
+)
 
 __all__ = [
     "BatchSizes",
@@ -80,4 +85,7 @@ __all__ = [
     "restarted_clipped_sgd_constants",
     "restarted_clipped_sstm_constants",
     "restarted_infinite_variance_clipped_sstm_constants",
+    "sgd_convex_schedule",
+    "sgd_decreasing_schedule",
+    "sgd_pl_schedule",
 ]

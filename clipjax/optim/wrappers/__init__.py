@@ -6,6 +6,7 @@ from clipjax.optim.wrappers.accumulation import (
 )
 from clipjax.optim.wrappers.averaging import (
     AverageIteratesState,
+    WeightedAverageState,
     average_iterates,
 )
 from clipjax.optim.wrappers.restarts import (
@@ -17,6 +18,7 @@ __all__ = [
     "AccumulateState",
     "AverageIteratesState",
     "RestartState",
+    "WeightedAverageState",
     "accumulate_gradients",
     "average_iterates",
     "with_restarts",

@@ -53,6 +53,81 @@ def test_averages_equal_those_written_out(start, decay):
     assert (int(state.count), int(state.averaged)) == (STEPS, STEPS - start)
 
 
+WEIGHTS = {
+    "steps": lambda k: 0.1 / (k + 1.0) ** 0.5,
+    "some are zero": lambda k: 1.0 * (k % 3 == 1),
+    "huge": lambda k: 1e37 * (1.0 + k % 2),
+    "growing": lambda k: (k + 1.0) ** 2,
+}
+
+
+@pytest.mark.parametrize("start", [0, 7])
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weighted_averages_equal_those_written_out(name, start):
+    """The number of the weight is that of the iterate, and of the step that starts there."""
+    weights = WEIGHTS[name]
+    with jax.enable_x64(True):
+        params, grads = tree(dtype=jnp.float64), gradients(STEPS, jnp.float64)
+        inner = clipjax.clipped_sgd(weights if name == "steps" else 0.1, 0.7)
+        tx = clipjax.average_iterates(inner, start=start, weights=weights)
+        state, xs, averages = run(tx, params, grads, evaluate=True)
+    rate = weights if name == "steps" else lambda k: 0.1
+    iterates = reference.sgd(params, grads, rate, lambda k: 0.7, "global_norm")
+    assert_rows_close(xs, iterates, rtol=1e-12, atol=1e-13)
+    seen, expected = [reference.double(params), *iterates[:-1]], []
+    for n in range(1, STEPS + 1):
+        w = np.array([weights(k) for k in range(start, n)])
+        if np.sum(w) == 0:
+            expected.append(iterates[n - 1])
+            continue
+        rows = seen[start:n]
+        expected.append({i: np.average([x[i] for x in rows], axis=0, weights=w) for i in rows[0]})
+    assert_rows_close(averages, expected, rtol=1e-12, atol=1e-13)
+    assert (int(state.count), int(state.averaged)) == (STEPS, STEPS - start)
+
+
+def test_constant_weights_give_the_uniform_mean_whatever_they_are():
+    params, grads = tree(), gradients(STEPS)
+    sgd = clipjax.clipped_sgd(0.1, 0.7)
+    _, _, uniform = run(clipjax.average_iterates(sgd), params, grads, evaluate=True)
+    for weight in (1e-30, 3.0, 1e30):
+        tx = clipjax.average_iterates(sgd, weights=weight)
+        _, _, averages = run(tx, params, grads, evaluate=True)
+        chex.assert_trees_all_close(averages, uniform, rtol=1e-5, atol=1e-6)
+
+
+def test_a_sum_of_weights_grows_beyond_the_precision_of_float32():
+    """2^24 + 1 is 2^24 in float32: without the second number W would stand still there."""
+    tx = clipjax.average_iterates(optax.identity(), weights=1.0)
+    x = jnp.zeros(1)
+    state = tx.init(x)
+    _, state = tx.update(x, state, x)
+    state = state._replace(total=jnp.float32(2.0**24))
+    step = jax.jit(lambda state: tx.update(x, state, x)[1])
+    for _ in range(100):
+        state = step(state)
+    assert float(state.total) + float(state.rest) == 2.0**24 + 100
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+def test_a_bad_weight_of_a_schedule_is_seen(weight):
+    tx = clipjax.average_iterates(optax.sgd(0.1), weights=lambda k: jnp.where(k == 1, weight, 1.0))
+    x = jnp.ones(2)
+    state, answers = tx.init(x), []
+    for _ in range(3):
+        _, state = tx.update(x, state, x)
+        answers.append(bool(np.all(np.isfinite(clipjax.eval_params(state, x)))))
+    assert answers == [True, False, False]
+
+
+def test_without_weights_the_state_is_what_it_was():
+    """Checkpoints of runs that average uniformly or with a decay stay readable."""
+    for options in ({}, {"decay": 0.9}):
+        state = clipjax.average_iterates(optax.sgd(0.1), **options).init(jnp.ones(1))
+        assert type(state) is clipjax.AverageIteratesState
+        assert state._fields == ("count", "averaged", "mean", "inner_state")
+
+
 def test_the_answer_of_sstm_is_y_of_its_three_sequences():
     """From N = 0, where θ = 1 and y⁰ = x⁰, on; with α_k = (k + 1)/20 and a pause of three steps."""
     steps = [0.0 if 8 <= k < 11 else (k + 1) / 20 for k in range(STEPS + 1)]
@@ -240,6 +315,9 @@ def test_two_states_that_cover_one_parameter():
         ({"decay": 1.0}, r"decay must lie in \[0, 1\), got 1.0"),
         ({"decay": -0.5}, r"decay must lie in \[0, 1\), got -0.5"),
         ({"decay": "0.9"}, "decay must be a number or a schedule, got '0.9'"),
+        ({"weights": -1.0}, r"weights must lie in \[0, inf\), got -1.0"),
+        ({"weights": np.inf}, r"weights must lie in \[0, inf\), got inf"),
+        ({"weights": 1.0, "decay": 0.9}, r"weights or a decay, not both \(decay=0.9\)"),
     ],
 )
 def test_bad_numbers_are_refused(change, message):
