@@ -107,8 +107,8 @@ def average_iterates(
         theorem on clipped-SGD.
     """
     check_transformation("inner", inner)
-    check_count("start", start, required=True)
-    check_interval("decay", decay, 0, 1, closed_high=False)
+    check_count("start", start)
+    check_interval("decay", decay, 0, 1, closed_high=False, optional=True)
     inner = optax.with_extra_args_support(inner)
 
     def init(params: optax.Params) -> AverageIteratesState:
