@@ -18,6 +18,7 @@ from clipjax.optim.clipping import (
     clip_with_probability,
     normalize_by_global_norm,
 )
+from clipjax.optim.evaluation_point import eval_params
 from clipjax.optim.graduated import (
     ExplicitGraduatedResult,
     GradientVarianceState,
@@ -61,7 +62,6 @@ from clipjax.optim.wrappers import (
     RestartState,
     accumulate_gradients,
     average_iterates,
-    eval_params,
     with_restarts,
 )
 

@@ -57,6 +57,7 @@ from clipjax.optim.clipping.norms import (
     init_clip_state,
     level_at,
 )
+from clipjax.optim.evaluation_point import EvaluationPoint
 from clipjax.typing import ScalarOrSchedule, Schedule
 
 
@@ -88,6 +89,19 @@ class SimilarTrianglesState(NamedTuple):
     step_size: jax.Array
     ratio: Ratio
     z: optax.Params
+
+    def evaluation_point(self) -> EvaluationPoint:
+        """Return what `clipjax.eval_params` needs: y = (x − θz) / (1 − θ), or x where θ = 1."""
+        theta = averaging_weight(self)
+        known = theta < 1
+        pull = jnp.where(known, theta / jnp.where(known, 1 - theta, 1), 0)
+
+        def point(x: jax.Array, z: jax.Array) -> jax.Array:
+            dtype = wide_dtype(x)
+            x, z = x.astype(dtype), z.astype(dtype)
+            return x + pull.astype(dtype) * (x - z)
+
+        return EvaluationPoint(self.z, point)
 
 
 class ClippedSSTMState(NamedTuple):

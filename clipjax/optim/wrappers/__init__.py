@@ -7,7 +7,6 @@ from clipjax.optim.wrappers.accumulation import (
 from clipjax.optim.wrappers.averaging import (
     AverageIteratesState,
     average_iterates,
-    eval_params,
 )
 from clipjax.optim.wrappers.restarts import (
     RestartState,
@@ -20,6 +19,5 @@ __all__ = [
     "RestartState",
     "accumulate_gradients",
     "average_iterates",
-    "eval_params",
     "with_restarts",
 ]

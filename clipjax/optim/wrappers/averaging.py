@@ -1,19 +1,6 @@
-r"""Where to evaluate: the averaged point of a method, and averages for methods that have none.
+"""Averages of the iterates, for methods that keep none of their own."""
 
-Some methods take gradients at one point and answer with another. SSTM's parameters are its query
-points x, its answer is y; clipped-SGD's theorem is about the mean of its iterates.
-`eval_params(opt_state, params)` returns the answer for any of them, from the optimizer's state
-alone, at any depth of chains and wrappers:
-
-```python
-tx = clipjax.average_iterates(clipjax.clipped_sgd(0.1, 1.0), start=1000)
-...
-accuracy = evaluate(clipjax.eval_params(opt_state, params))
-```
-"""
-
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,15 +13,8 @@ from clipjax.optim._checks import (
     check_transformation,
     require_params,
 )
-from clipjax.optim._trees import (
-    describe,
-    find_states,
-    increment,
-    state_names,
-    transformation,
-    wide_dtype,
-)
-from clipjax.optim.methods.similar_triangles import SimilarTrianglesState, averaging_weight
+from clipjax.optim._trees import increment, transformation, wide_dtype
+from clipjax.optim.evaluation_point import EvaluationPoint
 
 
 class AverageIteratesState(NamedTuple):
@@ -51,6 +31,14 @@ class AverageIteratesState(NamedTuple):
     averaged: jax.Array
     mean: optax.Params
     inner_state: optax.OptState
+
+    def evaluation_point(self) -> EvaluationPoint:
+        """Return what `clipjax.eval_params` needs: the mean, once there is one."""
+
+        def point(x: jax.Array, mean: jax.Array) -> jax.Array:
+            return jnp.where(self.averaged > 0, mean, x.astype(mean.dtype))
+
+        return EvaluationPoint(self.mean, point)
 
 
 def average_iterates(
@@ -92,6 +80,7 @@ def average_iterates(
             not real floating-point arrays, or `update` without parameters.
 
     Examples:
+        >>> from clipjax import eval_params
         >>> tx = average_iterates(optax.sgd(1.0))
         >>> x = jnp.array(0.0)
         >>> state = tx.init(x)
@@ -136,109 +125,3 @@ def average_iterates(
         return updates, AverageIteratesState(count, averaged, mean, inner_state)
 
     return transformation(init, update)
-
-
-def _similar_triangles_answer(
-    state: SimilarTrianglesState,
-) -> tuple[optax.Params, Callable[[jax.Array, jax.Array], jax.Array]]:
-    theta = averaging_weight(state)
-    # y = (x − θz) / (1 − θ); where θ = 1 nothing but x itself is known of y.
-    known = theta < 1
-    pull = jnp.where(known, theta / jnp.where(known, 1 - theta, 1), 0)
-
-    def answer(x: jax.Array, z: jax.Array) -> jax.Array:
-        dtype = wide_dtype(x)
-        x, z = x.astype(dtype), z.astype(dtype)
-        return x + pull.astype(dtype) * (x - z)
-
-    return state.z, answer
-
-
-def _average_answer(
-    state: AverageIteratesState,
-) -> tuple[optax.Params, Callable[[jax.Array, jax.Array], jax.Array]]:
-    def answer(x: jax.Array, mean: jax.Array) -> jax.Array:
-        return jnp.where(state.averaged > 0, mean, x.astype(mean.dtype))
-
-    return state.mean, answer
-
-
-def eval_params(opt_state: optax.OptState, params: optax.Params) -> optax.Params:
-    r"""Return the point at which a method is to be evaluated.
-
-    y^N = (x − θz)/(1 − θ) for `clipped_sstm` and `scale_by_similar_triangles` (x itself where
-    θ = 1: at the start, and after a restart); the average for `average_iterates`. Parameters that
-    no such state covers, being masked out or in a group that does not average, are returned as they
-    are. Works under `jit`, and under `vmap` over both arguments.
-
-    Args:
-        opt_state: the state of an optimizer, in which such states lie at any depth; several may,
-            if they belong to disjoint groups of parameters (`optax.masked`, `optax.partition`).
-        params: the current parameters.
-
-    Returns:
-        A tree like `params`, with its dtypes.
-
-    Raises:
-        ValueError: if there is no such state, or two of them cover one leaf; the states are named.
-
-    Examples:
-        >>> from clipjax.optim.methods.similar_triangles import clipped_sstm
-        >>> tx = clipped_sstm(learning_rate=1.0, smoothness=1.0, clip_level=None)
-        >>> x = jnp.array([4.0])
-        >>> state = tx.init(x)
-        >>> for _ in range(2):
-        ...     updates, state = tx.update(jnp.array([1.0]), state, x)
-        ...     x = optax.apply_updates(x, updates)
-        >>> print(eval_params(state, x))  # z = 4, 3, 1.5 and α = 1, 1.5: y = (1·3 + 1.5·1.5)/2.5
-        [2.1]
-    """
-    states = find_states(opt_state, (SimilarTrianglesState, AverageIteratesState))
-    if not states:
-        raise ValueError(
-            "eval_params found no method that keeps an evaluation point (clipped_sstm, "
-            "scale_by_similar_triangles, average_iterates) in this optimizer state, which holds: "
-            f"{state_names(opt_state)}. Evaluate such a method at its parameters."
-        )
-    if not all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(params)):
-        raise TypeError(f"params must be a tree of arrays, got {type(params).__name__}.")
-    leaves, treedef = jax.tree.flatten(params)
-    if params is None or (
-        isinstance(params, list) and not params
-    ):  # a masked group may hold no array, but is a tree
-        raise ValueError(f"params must hold the parameters, got {params!r}.")
-    owners: list[int | None] = [None] * len(leaves)
-    for number, (_, state) in enumerate(states):
-        for leaf, answer in enumerate(_answers(state, params)):
-            if answer is _NOT_COVERED:
-                continue
-            other = owners[leaf]
-            if other is not None:
-                clash = describe([states[other], states[number]])
-                raise ValueError(f"eval_params found two states that cover one parameter: {clash}.")
-            owners[leaf] = number
-            leaves[leaf] = answer.astype(leaves[leaf].dtype)
-    return jax.tree.unflatten(treedef, leaves)
-
-
-_NOT_COVERED = object()
-
-
-def _answers(
-    state: SimilarTrianglesState | AverageIteratesState, params: optax.Params
-) -> list[Any]:
-    """Return the answer for each leaf of `params`, or _NOT_COVERED where the state's is masked."""
-    if isinstance(state, AverageIteratesState):
-        buffer, answer = _average_answer(state)
-    else:
-        buffer, answer = _similar_triangles_answer(state)
-
-    def masked(node: Any) -> bool:
-        return isinstance(node, optax.MaskedNode)
-
-    def cover(stored: Any, x: Any) -> Any:  # a masked node may stand for a whole subtree
-        if masked(stored):
-            return jax.tree.map(lambda _: _NOT_COVERED, x)
-        return answer(x, stored)
-
-    return jax.tree.leaves(jax.tree.map(cover, buffer, params, is_leaf=masked))

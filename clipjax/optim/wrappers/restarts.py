@@ -37,7 +37,7 @@ from clipjax.optim._checks import (
     require_params,
 )
 from clipjax.optim._trees import increment, transformation
-from clipjax.optim.wrappers.averaging import eval_params
+from clipjax.optim.evaluation_point import eval_params
 
 
 class RestartState(NamedTuple):

@@ -1,12 +1,17 @@
 """Evaluation points: SSTM's y from one buffer, means of iterates, and groups put together again."""
 
+from typing import NamedTuple
+
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 import clipjax
+from clipjax.optim.evaluation_point import EvaluationPoint
 from tests.optim import reference
 from tests.optim.problems import assert_rows_close, gradients, run, tree
 
@@ -160,6 +165,32 @@ def test_found_at_any_depth_of_wrappers():
     # After one step θ = 1, so y¹ = z¹, and x² = y¹ + θ'(z¹ − y¹) = y¹.
     for name, leaf in clipjax.eval_params(state, x).items():
         np.testing.assert_allclose(leaf, x[name], rtol=1e-6)
+
+
+def test_schedule_free_is_evaluated_as_optax_says():
+    tx = optax.chain(clipjax.clip_by_global_norm(1.0), optax.contrib.schedule_free_sgd(0.3))
+    params = tree()
+    state = tx.init(params)
+    for _ in range(3):
+        updates, state = tx.update(params, state, params)
+        params = optax.apply_updates(params, updates)
+    expected = optax.contrib.schedule_free_eval_params(state[1], params)
+    chex.assert_trees_all_close(clipjax.eval_params(state, params), expected, rtol=1e-6)
+
+
+class Elsewhere(NamedTuple):
+    """The state of somebody else's method, which answers with twice what it stores."""
+
+    stored: optax.Params
+
+    def evaluation_point(self):
+        return EvaluationPoint(self.stored, lambda x, stored: 2 * stored)
+
+
+def test_a_state_says_itself_where_to_evaluate():
+    params = {"w": jnp.ones(2)}
+    state = (optax.EmptyState(), Elsewhere({"w": jnp.array([1.0, 3.0])}))
+    np.testing.assert_array_equal(clipjax.eval_params(state, params)["w"], [2.0, 6.0])
 
 
 def test_under_vmap_each_replica_has_its_own_answer():
