@@ -14,7 +14,8 @@ from clipjax.optim.theory.constants import (
 )
 
 LARGEST = 1e60
-"""The largest constant, and one over the smallest: powers and products of them are floats."""
+SMALLEST = 1e-60
+"""The largest and the smallest constant: their powers and products in the theorems are floats."""
 
 
 def check_assumptions(*, batch_size: int | None = None, **numbers: float) -> str:
@@ -36,7 +37,7 @@ def check_assumptions(*, batch_size: int | None = None, **numbers: float) -> str
 
 def _check_length(name: str, value: float) -> None:
     check_positive(name, value, finite=True)
-    check_interval(name, value, 1 / LARGEST, LARGEST)
+    check_interval(name, value, SMALLEST, LARGEST)
 
 
 _CHECKS: dict[str, Callable[[str, float], None]] = {
@@ -115,7 +116,8 @@ def restarted(
     check_assumptions(
         smoothness=smoothness, distance=distance, failure_probability=failure_probability
     )
-    check_interval("strong_convexity", strong_convexity, 1 / LARGEST, smoothness)
+    check_interval("strong_convexity", strong_convexity, 0, smoothness, closed_low=False)
+    check_interval("strong_convexity", strong_convexity, SMALLEST, smoothness)
     check_positive("accuracy", accuracy, finite=True)
     ratio = strong_convexity * distance**2 / 2 / accuracy
     if math.isinf(ratio):
