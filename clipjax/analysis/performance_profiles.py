@@ -224,7 +224,7 @@ def benchmark_score(
     """
     last = max_ratio if max_tau is None else max_tau
     name = "max_ratio, which is max_tau," if max_tau is None else "max_tau"
-    ends = {"closed_low": False, "closed_high": False, "required": True}
+    ends = {"closed_low": False, "closed_high": False}
     check_interval(name, last, 1, math.inf, **ends)
     check_count("points", points, minimum=2, maximum=10**6)
     check_choice("scale", scale, ("linear", "log"))
