@@ -21,10 +21,12 @@ from jax.tree_util import Partial
 
 from clipjax.optim._checks import (
     LARGEST_COUNT,
-    as_numbers,
     check_callable,
     check_count,
     check_floating,
+    check_like,
+    common_length,
+    naming,
 )
 
 Loss = Callable[[Any, Any], jax.Array]
@@ -68,7 +70,7 @@ def gradient_noise(loss: Loss, params: Any, examples: Any, *, chunk: int = 32) -
         ([1.0, 1.0], [1.0, 3.0], 2.0)
     """
     _check_chunk(chunk)
-    count = _count(examples)
+    count = common_length("examples", examples, 1)
     mean = mean_gradient(loss, params, examples, chunk=chunk)
     loss = _partial(loss)
     like = jax.tree.map(lambda m, p: jnp.asarray(m, jnp.asarray(p).dtype), mean, params)
@@ -91,12 +93,13 @@ def mean_gradient(loss: Loss, params: Any, examples: Any, *, chunk: int = 32) ->
         3.0
     """
     _check_chunk(chunk)
-    count, loss = _count(examples), _partial(loss)
+    count, loss = common_length("examples", examples, 1), _partial(loss)
     check_floating(params)
     sums = jax.tree.map(lambda p: np.zeros(np.shape(p)), params)
     for first in range(0, count, chunk):
         part, kept = _part(examples, first, chunk, count)
-        found = _total(loss, params, part, kept)
+        with naming("loss", "params", "examples"):
+            found = _total(loss, params, part, kept)
         sums = jax.tree.map(lambda s, g: s + np.asarray(g, float), sums, found)
     return jax.tree.map(lambda s: s / count, sums)
 
@@ -134,18 +137,21 @@ def minibatch_noise(
         [1.0, 1.0, 1.0]
     """
     for name, value in (("batch_size", batch_size), ("num_batches", num_batches)):
-        check_count(name, value, minimum=-LARGEST_COUNT, required=True)
-    check_count("seed", seed, maximum=2**63, required=True)
+        check_count(name, value, minimum=-LARGEST_COUNT)
+    check_count("seed", seed, maximum=2**63)
     check_floating(params)
     check_floating(mean, "mean")
     if batch_size < 1 or num_batches < 1:
         raise ValueError(
             f"batch_size {batch_size}, num_batches {num_batches}; both must be at least 1"
         )
-    count, loss = _count(examples), _partial(loss)
+    check_like("mean", mean, "params", params)
+    count, loss = common_length("examples", examples, 1), _partial(loss)
     like = jax.tree.map(lambda m, p: jnp.asarray(m, jnp.asarray(p).dtype), mean, params)
     picks = np.random.default_rng(seed).integers(0, count, (num_batches, batch_size))
-    return np.array([float(_norm_of(loss, params, like, _take(examples, pick))) for pick in picks])
+    with naming("loss", "params", "examples"):
+        norms = [_norm_of(loss, params, like, _take(examples, pick)) for pick in picks]
+    return np.array([float(norm) for norm in norms])
 
 
 # A loss is an argument whose function is static, so these compile once for each function.
@@ -179,7 +185,7 @@ def _norm_of(loss: Loss, params: Any, mean: Any, batch: Any) -> jax.Array:
 
 
 def _check_chunk(chunk: int) -> None:
-    check_count("chunk", chunk, minimum=-LARGEST_COUNT, required=True)
+    check_count("chunk", chunk, minimum=-LARGEST_COUNT)
     if chunk < 1:
         raise ValueError(f"chunk is {chunk}; it must be at least 1")
 
@@ -187,16 +193,6 @@ def _check_chunk(chunk: int) -> None:
 def _partial(loss: Loss) -> Loss:
     check_callable("loss", loss)
     return loss if isinstance(loss, Partial) else Partial(loss)
-
-
-def _count(examples: Any) -> int:
-    arrays = [as_numbers("examples", leaf) for leaf in jax.tree.leaves(examples)]
-    if not all(array.ndim for array in arrays):
-        raise ValueError("examples must be arrays whose first axis is the example")
-    sizes = {len(array) for array in arrays}
-    if len(sizes) != 1 or 0 in sizes:
-        raise ValueError(f"examples with leading axes {sorted(sizes)}; expected one, not 0")
-    return sizes.pop()
 
 
 def _part(examples: Any, first: int, chunk: int, count: int) -> tuple[Any, int]:

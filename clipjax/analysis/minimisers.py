@@ -64,8 +64,8 @@ def smoothed_minimisers(
     check_instance("quadrature", quadrature, Quadrature, "from noise_quadrature")
     check_levels(levels)
     check_positive("box", box, finite=True)
-    check_count("grid", grid, minimum=2, maximum=2**24, required=True)
-    check_count("starts", starts, minimum=1, required=True)
+    check_count("grid", grid, minimum=2, maximum=2**24)
+    check_count("starts", starts, minimum=1)
     dimension = quadrature.points.shape[1]
     lattice = box * _lattice(dimension, grid)
     bounds = [(-box, box)] * dimension
@@ -136,7 +136,7 @@ def minimiser_path(
     check_instance("quadrature", quadrature, Quadrature, "from noise_quadrature")
     check_levels(levels)
     check_positive("max_step", max_step, finite=True)
-    check_count("max_steps", max_steps, minimum=1, required=True)
+    check_count("max_steps", max_steps, minimum=1)
     check_point("start", start)
 
     def descend(x: jax.Array, delta: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:

@@ -45,16 +45,17 @@ def arrival_level(distance: float, noise_norm: float, cosine: float, r: float, a
         1.0
     """
     _check_spread(a)
-    check_interval("distance", distance, 0, LARGEST, required=True)
-    check_interval("r", r, 0, LARGEST, closed_low=False, required=True)
-    check_interval("noise_norm", noise_norm, 0, 1, closed_low=False, required=True)
-    check_interval("cosine", cosine, -1, 1, required=True)
+    check_interval("distance", distance, 0, LARGEST)
+    check_interval("r", r, 0, LARGEST, closed_low=False)
+    check_interval("noise_norm", noise_norm, 0, 1, closed_low=False)
+    check_interval("cosine", cosine, -1, 1)
     reach = distance * noise_norm * cosine
     gap = reach**2 - r**2 * (a**2 - 1)
     if gap < 0:
         raise ValueError(
             f"no level exists: |cos θ| is {abs(cosine):g} and must be at least "
-            f"{alignment_threshold(distance, noise_norm, r, a):g}."
+            f"{alignment_threshold(distance, noise_norm, r, a):g}, with distance={distance}, "
+            f"noise_norm={noise_norm}, cosine={cosine}, r={r} and a={a}."
         )
     return abs(reach - math.copysign(math.sqrt(gap), reach))
 
@@ -87,7 +88,7 @@ def gamma_lower_bound(d_next: float) -> float:
         >>> gamma_lower_bound(1.25)
         0.8
     """
-    check_interval("d_next", d_next, 1, math.inf, required=True)
+    check_interval("d_next", d_next, 1, math.inf)
     return 1 / d_next
 
 
@@ -109,9 +110,9 @@ def sufficient_level(
         0.2
     """
     check_positive("strong_convexity", strong_convexity, finite=True)
-    check_interval("gradient_norm", gradient_norm, 0, math.inf, required=True)
-    check_interval("next_gradient_norm", next_gradient_norm, 0, math.inf, required=True)
-    check_interval("gamma", gamma, 0, 1, closed_low=False, closed_high=False, required=True)
+    check_interval("gradient_norm", gradient_norm, 0, math.inf)
+    check_interval("next_gradient_norm", next_gradient_norm, 0, math.inf)
+    check_interval("gamma", gamma, 0, 1, closed_low=False, closed_high=False)
     return 2 * max(gradient_norm, next_gradient_norm) / (strong_convexity * (1 - gamma))
 
 
@@ -129,7 +130,7 @@ def alignment_threshold(distance: float, noise_norm: float, r: float, a: float) 
         0.866
     """
     _check_spread(a)
-    check_interval("r", r, 0, LARGEST, required=True)
+    check_interval("r", r, 0, LARGEST)
     check_positive("distance", distance, finite=True)
     check_positive("noise_norm", noise_norm, finite=True)
     return r * math.sqrt(a**2 - 1) / (distance * noise_norm)
@@ -151,8 +152,8 @@ def alignment_probability(threshold: float, dimension: int) -> float:
         >>> [f"{alignment_probability(0.3, n):.2g}" for n in (2, 10, 100, 1000)]
         ['0.81', '0.37', '0.0023', '2.9e-22']
     """
-    check_interval("threshold", threshold, 0, math.inf, required=True)
-    check_count("dimension", dimension, minimum=1, required=True)
+    check_interval("threshold", threshold, 0, math.inf)
+    check_count("dimension", dimension, minimum=1)
     if threshold > 1:
         return 0.0
     if dimension == 1:
@@ -170,7 +171,7 @@ def alignment_probability_uniform_angle(threshold: float) -> float:
         >>> round(alignment_probability_uniform_angle(0.3), 3)
         0.806
     """
-    check_interval("threshold", threshold, 0, math.inf, required=True)
+    check_interval("threshold", threshold, 0, math.inf)
     return float(2 * np.arccos(min(threshold, 1.0)) / np.pi)
 
 

@@ -117,7 +117,7 @@ def performance_ratios(
         Dolan, Moré, Benchmarking optimization software with performance profiles, Mathematical
         Programming 91, 2002, section 2; Dahl et al., 2023 (https://arxiv.org/abs/2306.07179).
     """
-    check_interval("max_ratio", max_ratio, 1, math.inf, required=True)
+    check_interval("max_ratio", max_ratio, 1, math.inf)
     found = workload_times(times, over_studies=over_studies)
     variants = _checked(variants, found.shape[1])
     for base, variant in variants:
@@ -224,9 +224,9 @@ def benchmark_score(
     """
     last = max_ratio if max_tau is None else max_tau
     name = "max_ratio, which is max_tau," if max_tau is None else "max_tau"
-    ends = {"closed_low": False, "closed_high": False, "required": True}
+    ends = {"closed_low": False, "closed_high": False}
     check_interval(name, last, 1, math.inf, **ends)
-    check_count("points", points, minimum=2, maximum=10**6, required=True)
+    check_count("points", points, minimum=2, maximum=10**6)
     check_choice("scale", scale, ("linear", "log"))
     spaced = np.geomspace if scale == "log" else np.linspace
     taus = spaced(1.0, last, points)
@@ -246,7 +246,7 @@ def _checked(variants: Variants, workloads: int) -> list[tuple[int, int]]:
     found = [(base, variant) for base, variant in pairs.tolist()] if pairs.size else []
     for pair in found:
         for number in pair:
-            check_count("a workload in variants", number, maximum=workloads - 1, required=True)
+            check_count("a workload in variants", number, maximum=workloads - 1)
     bases, held_out = {base for base, _ in found}, [variant for _, variant in found]
     if twice := {v for v in held_out if held_out.count(v) > 1 or v in bases}:
         raise ValueError(

@@ -76,9 +76,9 @@ def noise_quadrature(
         0.5
     """
     check_choice("distribution", distribution, DISTRIBUTIONS)
-    check_count("dimension", dimension, minimum=1, maximum=LARGEST_DIMENSION, required=True)
+    check_count("dimension", dimension, minimum=1, maximum=LARGEST_DIMENSION)
     most = LARGEST_RULE if distribution == "ball" and dimension == 1 else LARGEST_POINTS
-    check_count("points", points, minimum=8, maximum=most // max(1, dimension), required=True)
+    check_count("points", points, minimum=8, maximum=most // max(1, dimension))
     check_positive("df", df)
     law, df = ("student_t", 1.0) if distribution == "cauchy" else (distribution, df)
     if dimension == 1:
@@ -105,7 +105,7 @@ def smooth(
         1.0833
     """
     check_callable("fn", fn)
-    check_interval("delta", delta, 0, math.inf, required=True)
+    check_interval("delta", delta, 0, math.inf, closed_high=False)
     check_instance("quadrature", quadrature, Quadrature, "from noise_quadrature")
 
     def smoothed(x: jax.Array) -> jax.Array:

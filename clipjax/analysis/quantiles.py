@@ -48,7 +48,7 @@ def quantiles(
     sample = as_numbers("sample", sample)
     if not sample.ndim:
         raise ValueError(f"sample must be an array of numbers, got {sample}")
-    if as_numbers("levels", levels).ndim != 1:
+    if as_numbers("levels", levels).ndim != 1 or not len(levels):
         raise ValueError(f"levels must be a list of numbers in (0, 1), got {levels}")
     if not len(sample):
         raise ValueError("the sample is empty; quantiles need at least one value")
@@ -89,7 +89,7 @@ def bootstrap_ranks(size: int, level: float, confidence: float = 0.95) -> tuple[
         >>> bootstrap_ranks(2000, 0.999)
         (1993, 2000)
     """
-    check_count("size", size, minimum=1, maximum=LARGEST_SAMPLE, required=True)
+    check_count("size", size, minimum=1, maximum=LARGEST_SAMPLE)
     for name, value in (("level", level), ("confidence", confidence)):
         if as_numbers(name, value).ndim or not 0 < value < 1:
             raise ValueError(f"{name} is {value}; it must lie strictly between 0 and 1")

@@ -118,11 +118,11 @@ def strong_convexity_radius(
         1.047198
     """
     check_positive("max_radius", max_radius, finite=True)
-    check_interval("strong_convexity", strong_convexity, -np.inf, np.inf, required=True)
-    check_count("resolution", resolution, minimum=2, maximum=2**24, required=True)
+    check_interval("strong_convexity", strong_convexity, -np.inf, np.inf)
+    check_count("resolution", resolution, minimum=2, maximum=2**24)
     check_callable("fn", fn)
     centre = check_point("centre", centre)
-    check_count("directions", directions, minimum=1, maximum=2**20, required=True)
+    check_count("directions", directions, minimum=1, maximum=2**20)
     rays = _directions(len(centre), directions)
     lowest = _curvature(fn)
     return _radius(lowest, centre, rays, strong_convexity, np.linspace(0, max_radius, resolution))
@@ -153,10 +153,10 @@ def lowest_curvature(
     """
     check_callable("fn", fn)
     centre = check_point("centre", centre)
-    check_count("directions", directions, minimum=1, maximum=2**20, required=True)
+    check_count("directions", directions, minimum=1, maximum=2**20)
     rays = _directions(len(centre), directions)
-    check_interval("radius", radius, 0, np.inf, closed_high=False, required=True)
-    check_count("resolution", resolution, minimum=1, maximum=2**24, required=True)
+    check_interval("radius", radius, 0, np.inf, closed_high=False)
+    check_count("resolution", resolution, minimum=1, maximum=2**24)
     return float(_along(_curvature(fn), centre, rays, np.linspace(0, radius, resolution)).min())
 
 
@@ -238,8 +238,7 @@ def check_new_sigma_nice(
         ValueError: if the levels do not fall, among others.
     """
     check_positive("strong_convexity", strong_convexity, finite=True)
-    if max_radius is not None:
-        check_positive("max_radius", max_radius, finite=True)
+    check_positive("max_radius", max_radius, finite=True)
     deltas = check_levels(levels, positive=True)
     if len(deltas) < 2 or not (np.diff(deltas) < 0).all():
         raise ValueError(f"levels must be at least two and fall strictly, got {levels}.")

@@ -50,7 +50,7 @@ def block_tail_index(sample: np.ndarray, block_size: int | None = None) -> float
     """
     sample = _checked(sample)
     count = len(sample)
-    check_count("block_size", block_size)
+    check_count("block_size", block_size, optional=True)
     if block_size is None:
         block_size = max(m for m in range(1, int(np.sqrt(count)) + 1) if count % m == 0)
         if block_size == 1:  # n is prime
@@ -85,7 +85,7 @@ def median_block_tail_index(
     sizes = as_numbers("block_sizes", block_sizes)
     if sizes.ndim != 1:
         raise ValueError(f"block_sizes must be a list of numbers, got {block_sizes!r}")
-    check_count("block_sizes", block_sizes, minimum=2)
+    check_count("block_sizes", block_sizes, minimum=2, arrays=True)
     fitting = [m for m in block_sizes if len(sample) // m >= 2]
     if not fitting:
         raise ValueError(f"none of the block sizes {tuple(block_sizes)} fits {len(sample)} values")
@@ -127,7 +127,7 @@ def hill_tail_index(sample: np.ndarray, k: int) -> float:
         Hill, A simple general approach to inference about the tail of a distribution, Annals of
         Statistics 3, 1975.
     """
-    check_count("k", k, required=True)
+    check_count("k", k)
     return float(hill_curve(sample, [k]).index[0])
 
 

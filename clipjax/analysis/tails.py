@@ -65,7 +65,7 @@ def gaussian_control(sample: np.ndarray, seed: int = 0) -> np.ndarray:
         (True, True)
     """
     sample = _checked(sample)
-    check_count("seed", seed, required=True, maximum=2**63)
+    check_count("seed", seed, maximum=2**63)
     draws = np.random.default_rng(seed).normal(size=sample.shape)
     draws = (draws - draws.mean()) / draws.std()
     return sample.mean() + sample.std() * draws

@@ -20,6 +20,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -32,6 +33,9 @@ class Augment:
 
     num_draws: int
     function: Callable[[HostBatch, np.ndarray], HostBatch]
+
+    def __post_init__(self) -> None:
+        check_random_function(self.num_draws, self.function)
 
     def __call__(self, batch: HostBatch, uniforms: np.ndarray) -> HostBatch:
         """Return the augmented batch; `batch` is left as it is.
@@ -156,6 +160,19 @@ def crop(pictures: np.ndarray, rows: np.ndarray, columns: np.ndarray, size: tupl
 
 LARGEST_SIDE = 2**20
 """Pixels of the side of a picture; more is a mistake."""
+
+
+LARGEST_DRAWS = 2**20
+"""Random numbers for one picture; more is a mistake."""
+
+
+def check_random_function(num_draws: int, function: Any) -> None:
+    """Raise ValueError or TypeError unless these are a number of draws and what uses them."""
+    whole = isinstance(num_draws, int | np.integer) and not isinstance(num_draws, bool)
+    if not (whole and 0 <= num_draws <= LARGEST_DRAWS):
+        raise ValueError(f"num_draws must be a whole number from 0 to {LARGEST_DRAWS}")
+    if not callable(function):
+        raise TypeError(f"function is {function!r}; expected a function of pictures and numbers")
 
 
 def check_pixels(name: str, value: int) -> None:

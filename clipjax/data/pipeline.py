@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from clipjax.data.ahead import BatchSource, iterate
-from clipjax.data.augment import Augment, HostBatch
+from clipjax.data.augment import Augment, HostBatch, check_pixels
 from clipjax.data.records import Source, UnreadableRecord
 from clipjax.data.views import Record, View, pad_to
 
@@ -96,12 +96,21 @@ class Views:
     multiple of: the fewer such sizes, the fewer compilations, the more pixels for nothing."""
 
     def __post_init__(self) -> None:
+        for name in ("train", "calibrate", "evaluate"):
+            view = getattr(self, name)
+            sides = name == "evaluate" and isinstance(view, int | np.integer)
+            if not (sides or isinstance(view, View)):
+                raise TypeError(f"{name} is {view!r}; expected a View such as center_crop(224)")
         for name in ("calibrate", "evaluate"):
             view = getattr(self, name)
             if isinstance(view, View) and view.num_draws:
                 raise ValueError(f"the view to {name} must not be random")
-        if isinstance(self.evaluate, int) and self.evaluate < 1:
-            raise ValueError(f"sides padded to multiples of {self.evaluate}; expected at least 1")
+        if not isinstance(self.evaluate, View):
+            check_pixels("evaluate", self.evaluate)
+            if self.evaluate < 1:
+                raise ValueError(
+                    f"evaluate is {self.evaluate}: sides are padded to its multiples, at least 1"
+                )
 
 
 @dataclasses.dataclass(frozen=True)

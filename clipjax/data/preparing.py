@@ -118,7 +118,8 @@ def is_prepared(name: str, data_dir: str | Path | None = None) -> bool:
     Raises:
         ValueError: If there is no such data set.
     """
-    return _is_whole(name, root_folder(data_dir) / name / str(builder_class(name).VERSION))
+    version = builder_class(name).VERSION
+    return _is_whole(name, root_folder(data_dir) / name / str(version))
 
 
 def _is_whole(name: str, directory: Path) -> bool:

@@ -160,8 +160,10 @@ def _open(name: str, split: str, directory: Path) -> Source:
 def _check_split(name: str, split: str, sizes: Mapping[str, int], builder: Any) -> None:
     """Refuse what names no records of the data set, before TFDS's readers see it."""
     known = sorted(sizes)
-    base = split.partition("[")[0] if isinstance(split, str) else split
-    if base not in known and not (isinstance(split, str) and ("+" in split or split == "all")):
+    if not isinstance(split, str):
+        raise ValueError(f"split is {split!r}; expected text, one of {known} or a part of one")
+    base = split.partition("[")[0]
+    if base not in known and not ("+" in split or split == "all"):
         raise ValueError(
             f"data set {name!r} has no split {split!r}{nearest(split, known)}; it has {known}"
         )

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from clipjax.data.augment import check_pixels, offsets
+from clipjax.data.augment import check_pixels, check_random_function, offsets
 
 Record = dict[str, np.ndarray]
 
@@ -34,6 +34,9 @@ class View:
 
     num_draws: int
     function: Callable[[Record, np.ndarray], Record]
+
+    def __post_init__(self) -> None:
+        check_random_function(self.num_draws, self.function)
 
     def __call__(self, record: Record, uniforms: np.ndarray) -> Record:
         """Return what is cut out; `record` is left as it is.

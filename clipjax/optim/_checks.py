@@ -4,8 +4,9 @@ Only concrete numbers are judged. A traced number (a learning rate inside a jitt
 level under `jax.vmap`) has no value yet and passes.
 """
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -95,8 +96,18 @@ def check_key(name: str, value: Any) -> None:
         )
 
 
-def check_positive(name: str, value: Any, *, finite: bool = False) -> None:
-    """Raise ValueError unless every concrete entry of `value` is positive (and finite if asked).
+def check_positive(
+    name: str,
+    value: Any,
+    *,
+    finite: bool = False,
+    schedule: bool = False,
+    arrays: bool = False,
+) -> None:
+    """Raise ValueError unless `value` is one positive (and, if asked, finite) number.
+
+    Traced numbers pass. With `schedule` functions of the step pass too; with `arrays` every entry
+    of an array is judged.
 
     Examples:
         >>> check_positive("max_norm", 1.0)
@@ -105,15 +116,13 @@ def check_positive(name: str, value: Any, *, finite: bool = False) -> None:
             ...
         ValueError: max_norm must be positive, got -1.0.
     """
-    if value is None:
-        raise ValueError(f"{name} must be positive, got None.")
-    if not is_concrete(value):
+    if not _is_judged(name, value, "must be positive", schedule, arrays):
         return
     numbers = as_numbers(name, value)
     if not (numbers.size and np.all(numbers > 0)):
-        raise ValueError(f"{name} must be positive, got {value}.")
+        raise ValueError(f"{name} must be positive, got {_shown(value)}.")
     if finite and not np.all(np.isfinite(numbers)):
-        raise ValueError(f"{name} must be finite, got {value}.")
+        raise ValueError(f"{name} must be finite, got {_shown(value)}.")
 
 
 def check_interval(
@@ -124,28 +133,51 @@ def check_interval(
     *,
     closed_low: bool = True,
     closed_high: bool = True,
-    required: bool = False,
+    optional: bool = False,
+    schedule: bool = False,
+    arrays: bool = False,
 ) -> None:
-    """Raise ValueError unless every concrete entry of `value` lies between `low` and `high`.
+    """Raise ValueError unless `value` is one number between `low` and `high`.
 
-    None passes unless `required`.
+    Traced numbers pass, and None if it is `optional`. With `schedule` functions of the step pass
+    too; with `arrays` every entry of an array is judged.
 
     Examples:
         >>> check_interval("momentum", 1.0, 0, 1, closed_high=False)
         Traceback (most recent call last):
             ...
         ValueError: momentum must lie in [0, 1), got 1.0.
+        >>> check_interval("momentum", np.zeros(2), 0, 1)
+        Traceback (most recent call last):
+            ...
+        ValueError: momentum must be one number, got an array of shape (2,).
     """
+    if optional and value is None:
+        return
     left, right = "[" if closed_low else "(", "]" if closed_high else ")"
-    if value is None and required:
-        raise ValueError(f"{name} must lie in {left}{low}, {high}{right}, got None.")
-    if not is_concrete(value):
+    wanted = f"must lie in {left}{low}, {high}{right}"
+    if not _is_judged(name, value, wanted, schedule, arrays):
         return
     numbers = as_numbers(name, value)
     above = numbers >= low if closed_low else numbers > low
     below = numbers <= high if closed_high else numbers < high
     if not (numbers.size and np.all(above & below)):
-        raise ValueError(f"{name} must lie in {left}{low}, {high}{right}, got {value}.")
+        raise ValueError(f"{name} {wanted}, got {_shown(value)}.")
+
+
+def _is_judged(name: str, value: Any, wanted: str, schedule: bool, arrays: bool) -> bool:
+    """Return whether the value is known now, having refused what is no number in any case."""
+    if callable(value) and schedule:
+        return False
+    if callable(value) and not schedule:
+        raise ValueError(f"{name} must be a number, not a function or schedule, got {value!r}.")
+    if value is None:
+        raise ValueError(f"{name} {wanted}, got None.")
+    traced = isinstance(value, Tracer)
+    shape = value.shape if traced else as_numbers(name, value).shape
+    if shape and not arrays:
+        raise ValueError(f"{name} must be one number, got an array of shape {shape}.")
+    return not traced
 
 
 def check_count(
@@ -154,11 +186,12 @@ def check_count(
     minimum: int = 0,
     *,
     maximum: int = LARGEST_COUNT,
-    required: bool = False,
+    optional: bool = False,
+    arrays: bool = False,
 ) -> None:
-    """Raise ValueError unless a concrete `value` is a whole number from `minimum` to `maximum`.
+    """Raise ValueError unless `value` is one whole number from `minimum` to `maximum`.
 
-    None and schedules pass unless `required`.
+    Traced numbers pass, None if it is `optional`. With `arrays` every entry of an array is judged.
 
     Examples:
         >>> check_count("window", 0, minimum=1)
@@ -166,9 +199,10 @@ def check_count(
             ...
         ValueError: window must be a whole number >= 1, got 0.
     """
-    if required and (value is None or callable(value)):
-        raise ValueError(f"{name} must be a whole number >= {minimum}, got {value}.")
-    if not is_concrete(value):
+    if value is None and optional:
+        return
+    if isinstance(value, Tracer):
+        _is_judged(name, value, "", False, arrays)
         return
     try:
         number = np.asarray(value)
@@ -177,10 +211,42 @@ def check_count(
     whole = number.size and np.issubdtype(number.dtype, np.integer)
     if number.dtype == object and isinstance(value, int) and value > maximum:
         whole, number = True, np.asarray(np.iinfo(np.uint64).max)  # beyond NumPy's integers
-    if not (whole and np.all(number >= minimum)):
+    if not (whole and np.all(number >= minimum) and (arrays or not number.ndim)):
         raise ValueError(f"{name} must be a whole number >= {minimum}, got {_shown(value)}.")
     if np.any(number > maximum):
         raise ValueError(f"{name} must be at most {maximum}, got {_shown(value)}.")
+
+
+def check_flag(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is True or False.
+
+    Examples:
+        >>> check_flag("per_tensor", "no")
+        Traceback (most recent call last):
+            ...
+        TypeError: per_tensor must be True or False, got 'no'.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {_shown(value)}.")
+
+
+def check_dtype(name: str, value: Any) -> None:
+    """Raise TypeError unless `value` is a dtype of real floating-point numbers, or None.
+
+    Examples:
+        >>> check_dtype("mu_dtype", "int8")
+        Traceback (most recent call last):
+            ...
+        TypeError: mu_dtype must be a floating-point dtype such as 'bfloat16', got 'int8'.
+    """
+    try:
+        good = value is None or jnp.issubdtype(jnp.dtype(value), jnp.floating)
+    except (TypeError, ValueError):  # no dtype at all
+        good = False
+    if not good:
+        raise TypeError(
+            f"{name} must be a floating-point dtype such as 'bfloat16', got {_shown(value)}."
+        )
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
@@ -198,7 +264,9 @@ Did you mean 'global_norm'?
         return
     nearest = difflib.get_close_matches(str(value), choices, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-    raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}.{hint}")
+    raise ValueError(
+        f"{name} must be one of {', '.join(map(repr, choices))}, got {_shown(value)}.{hint}"
+    )
 
 
 def check_floating(params: Any, name: str = "params") -> None:
@@ -222,6 +290,71 @@ Leave it out with optax.masked or cast it (argument params).
                 f"Parameters must be real floating-point arrays, but {where} has dtype {dtype}. "
                 f"Leave it out with optax.masked or cast it (argument {name})."
             )
+
+
+def check_like(name: str, tree: Any, like_name: str, like: Any) -> None:
+    """Raise ValueError unless two trees of arrays have the same structure and shapes.
+
+    Examples:
+        >>> check_like("mean", jnp.zeros(3), "params", jnp.zeros(2))
+        Traceback (most recent call last):
+            ...
+        ValueError: mean must be a tree like params, with arrays of shapes (2,), got (3,).
+    """
+    found, expected = jax.tree.structure(tree), jax.tree.structure(like)
+    if found != expected:
+        raise ValueError(f"{name} must be a tree like {like_name}, {expected}, got {found}.")
+    shapes, wanted = ([jnp.shape(x) for x in jax.tree.leaves(one)] for one in (tree, like))
+    if shapes != wanted:
+        raise ValueError(
+            f"{name} must be a tree like {like_name}, with arrays of shapes "
+            f"{', '.join(map(str, wanted))}, got {', '.join(map(str, shapes))}."
+        )
+
+
+def common_length(name: str, tree: Any, minimum: int) -> int:
+    """Return the length of the leading axis that all arrays of a tree share.
+
+    Raises:
+        ValueError: if there are no arrays of numbers, their lengths differ, or one is too short.
+
+    Examples:
+        >>> common_length("examples", {"image": np.zeros((4, 8, 8)), "label": np.arange(4)}, 2)
+        4
+    """
+    lengths = set()
+    for leaf in jax.tree.leaves(tree):
+        array = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
+        if not isinstance(array, jax.Array) and array.dtype.kind not in "biufV":  # V: bfloat16
+            raise ValueError(f"{name} must be arrays of numbers, got {_shown(leaf)}.")
+        lengths.add(array.shape[0] if array.ndim else 0)
+    if len(lengths) != 1 or min(lengths) < minimum:
+        raise ValueError(
+            f"{name} must be arrays of one common length, at least {minimum}, along their first "
+            f"axis, got lengths {sorted(lengths)}."
+        )
+    return lengths.pop()
+
+
+@contextlib.contextmanager
+def naming(function: str, *arguments: str) -> Iterator[None]:
+    """Name a user's function, and what it is given, in the TypeError or ValueError that it raises.
+
+    Examples:
+        >>> with naming("loss", "params", "examples"):
+        ...     jnp.zeros(2) + jnp.zeros(3)
+        Traceback (most recent call last):
+            ...
+        TypeError: loss failed with the given params and examples: add got incompatible shapes for \
+broadcasting: (2,), (3,).
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = ValueError if isinstance(error, ValueError) else TypeError
+        raise kind(
+            f"{function} failed with the given {' and '.join(arguments)}: {error}"
+        ) from error
 
 
 def require_params(name: str, params: Any) -> Any:

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import optax
 import optax.contrib
 
@@ -92,8 +93,8 @@ def eval_params(opt_state: optax.OptState, params: optax.Params) -> optax.Params
     if not states:
         raise ValueError(
             "eval_params found no method that keeps an evaluation point (clipped_sstm, "
-            "scale_by_similar_triangles, average_iterates, optax.contrib.schedule_free) in this "
-            "optimizer state, which holds: "
+            "scale_by_similar_triangles, average_iterates, optax.contrib.schedule_free) in "
+            "opt_state, which holds: "
             f"{state_names(opt_state)}. Evaluate such a method at its parameters."
         )
     if not all(hasattr(leaf, "dtype") for leaf in jax.tree.leaves(params)):
@@ -131,6 +132,17 @@ def _answers(state: Any, params: optax.Params) -> list[Any]:
     def cover(stored: Any, x: Any) -> Any:  # a masked node may stand for a whole subtree
         if masked(stored):
             return jax.tree.map(lambda _: _NOT_COVERED, x)
+        if jnp.shape(stored) != jnp.shape(x) or not jnp.issubdtype(x.dtype, jnp.floating):
+            raise ValueError(
+                f"params must be those of the optimizer: expected an array of shape "
+                f"{jnp.shape(stored)}, got shape {jnp.shape(x)} of {x.dtype}."
+            )
         return there.point(x, stored)
 
-    return jax.tree.leaves(jax.tree.map(cover, there.stored, params, is_leaf=masked))
+    try:
+        answers = jax.tree.map(cover, there.stored, params, is_leaf=masked)
+    except (ValueError, TypeError) as error:
+        if str(error).startswith("params must"):
+            raise
+        raise ValueError(f"params must be a tree like that of the optimizer: {error}") from error
+    return jax.tree.leaves(answers)

@@ -6,11 +6,15 @@ from typing import Any
 import numpy as np
 
 LARGEST_COUNT = 2**31 - 1
-"""Arrays are indexed by int32."""
+"""Arrays are indexed by int32, and JAX turns Python's integers into it."""
+
+
+LARGEST = 1e30
+"""The largest scale or index: a draw times it is a number of float32."""
 
 
 def check_positive(name: str, value: float) -> None:
-    """Raise ValueError unless `value` is positive and finite.
+    """Raise ValueError unless `value` is positive, finite and at most 1e30.
 
     Examples:
         >>> check_positive("scale", 1.0)
@@ -22,6 +26,8 @@ def check_positive(name: str, value: float) -> None:
     check_number(name, value)
     if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name} is {value}; it must be positive and finite")
+    if value > LARGEST:
+        raise ValueError(f"{name} is {value}; it must be at most {LARGEST}")
 
 
 def check_number(name: str, value: float) -> None:
@@ -40,6 +46,10 @@ def check_number(name: str, value: float) -> None:
         real = False
     if not real:
         raise ValueError(f"{name} is {_shown(value)}; it must be one real number")
+    if isinstance(value, int) and abs(value) > LARGEST_COUNT:
+        raise ValueError(
+            f"{name} is {_shown(value)}, more than JAX's integers hold; write it as {value:.6g}"
+        )
 
 
 def check_count(name: str, value: int, minimum: int = 1) -> None:
@@ -58,6 +68,19 @@ def check_count(name: str, value: int, minimum: int = 1) -> None:
             f"{name} is {_shown(value)}; it must be a whole number from {minimum} to "
             f"{LARGEST_COUNT}"
         )
+
+
+def check_has(name: str, value: Any, attributes: tuple[str, ...], kind: str) -> None:
+    """Raise TypeError unless `value` has the attributes of a protocol.
+
+    Examples:
+        >>> check_has("noise", 1.0, ("sample",), "a Noise such as Normal()")
+        Traceback (most recent call last):
+            ...
+        TypeError: noise is 1.0; expected a Noise such as Normal()
+    """
+    if isinstance(value, type) or not all(hasattr(value, one) for one in attributes):
+        raise TypeError(f"{name} is {_shown(value)}; expected {kind}")
 
 
 def _shown(value: Any) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 import scipy.sparse
 
-from clipjax.problems._checks import check_number
+from clipjax.problems._checks import LARGEST, check_number
 from clipjax.problems.protocols import Problem
 
 Matrix = np.ndarray | scipy.sparse.csr_array
@@ -119,8 +119,10 @@ class LogisticRegression:
         if len(other):
             raise ValueError(f"label {other[0]}; labels of a logistic regression are -1 and +1")
         check_number("ridge", self.ridge)
-        if not (math.isfinite(self.ridge) and self.ridge >= 0):
-            raise ValueError(f"ridge is {self.ridge}; it must be finite and not negative")
+        if not 0 <= self.ridge <= LARGEST:
+            raise ValueError(
+                f"ridge is {self.ridge}; it must be finite and not negative, at most {LARGEST}"
+            )
 
     @property
     def num_examples(self) -> int:

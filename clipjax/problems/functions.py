@@ -42,7 +42,14 @@ class Function:
         for i, coordinate in enumerate(self.minimiser):
             check_number(f"minimiser[{i}]", coordinate)
         check_number("smoothness", self.smoothness)
+        if not self.smoothness >= 0:
+            raise ValueError(f"smoothness is {self.smoothness}; it must not be negative")
         check_number("strong_convexity", self.strong_convexity)
+        if not self.strong_convexity <= self.smoothness:
+            raise ValueError(
+                f"strong_convexity is {self.strong_convexity}; it must be at most the smoothness, "
+                f"{self.smoothness}"
+            )
         if not (self.minimiser and all(map(math.isfinite, self.minimiser))):
             raise ValueError(f"minimiser is {self.minimiser}; it must be finite and not empty")
         if not math.isfinite(self.minimum):

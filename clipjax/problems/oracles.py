@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from clipjax.problems._checks import check_count
+from clipjax.problems._checks import check_count, check_has
 from clipjax.problems.finite_sums import FiniteSum
 from clipjax.problems.protocols import Noise, Problem
 
@@ -17,6 +17,9 @@ class AdditiveNoise:
     Args:
         problem: the objective f.
         noise: the law of each coordinate of ξ.
+
+    Raises:
+        TypeError: for what is no problem or no noise.
 
     Examples:
         >>> import jax, jax.numpy as jnp
@@ -30,6 +33,10 @@ class AdditiveNoise:
 
     problem: Problem
     noise: Noise
+
+    def __post_init__(self) -> None:
+        check_has("problem", self.problem, ("value", "dimension"), "a Problem such as Sphere()")
+        check_has("noise", self.noise, ("sample",), "a Noise such as Normal()")
 
     def sample(self, key: jax.Array, dtype: jnp.dtype) -> jax.Array:
         """Return ξ of shape (n,)."""
@@ -50,6 +57,7 @@ class Minibatch:
 
     Raises:
         ValueError: if the batch size is below 1.
+        TypeError: for a problem that is no mean over examples.
 
     Examples:
         >>> import jax, numpy as np
@@ -65,6 +73,12 @@ class Minibatch:
 
     def __post_init__(self) -> None:
         check_count("batch_size", self.batch_size)
+        check_has(
+            "problem",
+            self.problem,
+            ("value_on", "num_examples"),
+            "a mean over examples such as LogisticRegression(...)",
+        )
 
     def sample(self, key: jax.Array, dtype: jnp.dtype) -> jax.Array:
         """Return ξ: the indices of b examples, each equally likely, int32 (b,)."""

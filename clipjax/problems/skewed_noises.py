@@ -186,6 +186,7 @@ class Pareto:
             raise ValueError(
                 f"index is {self.index}; it must be finite and exceed 1, or the noise has no mean"
             )
+        check_positive("index", self.index)
 
     @property
     def mean(self) -> float:

@@ -166,7 +166,7 @@ def test_views_are_needed_and_must_not_be_random_where_that_is_wrong(prepared_di
         pipeline(prepared_dir, "image", None)
     with pytest.raises(ValueError, match="the view to evaluate must not be random"):
         dataclasses.replace(CLASSES, evaluate=random_crop(4))
-    with pytest.raises(ValueError, match="multiples of 0"):
+    with pytest.raises(ValueError, match="evaluate is 0"):
         dataclasses.replace(MASKS, evaluate=0)
     for change in ({"threads": 0}, {"workers": -1}):
         with pytest.raises(ValueError, match="expected at least 1 and 0"):

@@ -719,7 +719,7 @@ def test_noise_scale_of_trees_in_low_precision_and_without_overflow():
         ({"smoothness": 0.0}, "smoothness must be positive, got 0.0"),
         ({"smoothness": math.nan}, "smoothness must be positive, got nan"),
         ({"distance": -1.0}, "distance must be positive, got -1.0"),
-        ({"noise_scale": -0.1}, r"noise_scale must lie in \[0, inf\), got -0.1"),
+        ({"noise_scale": -0.1}, r"noise_scale must lie in \[0, 1e\+60\], got -0.1"),
         ({"failure_probability": 1.0}, r"failure_probability must lie in \(0, 1\), got 1.0"),
         ({"failure_probability": 0.0}, r"failure_probability must lie in \(0, 1\), got 0.0"),
         ({"accuracy": 0.0}, "accuracy must be positive, got 0.0"),

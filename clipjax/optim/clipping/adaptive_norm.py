@@ -93,10 +93,10 @@ def clip_by_adaptive_norm(
         Wang et al., AdaGC: improving training stability for large language model pretraining, 2025
         (https://arxiv.org/abs/2502.11034), Algorithm 1.
     """
-    check_positive("relative", relative, finite=True)
-    check_positive("absolute", absolute)
-    check_interval("decay", decay, 0, 1, closed_high=False, required=True)
-    check_count("warmup_steps", warmup_steps, minimum=1, required=True)
+    check_positive("relative", relative, finite=True, schedule=True)
+    check_positive("absolute", absolute, schedule=True)
+    check_interval("decay", decay, 0, 1, closed_high=False)
+    check_count("warmup_steps", warmup_steps, minimum=1)
 
     def init(params: optax.Params) -> AdaptiveNormClipState:
         clip = init_clip_state(params, absolute)

@@ -371,7 +371,7 @@ def clip_by_global_norm(max_norm: ScalarOrSchedule) -> optax.GradientTransformat
         (https://arxiv.org/abs/1211.5063), Algorithm 1; Gorbunov et al., 2020
         (https://arxiv.org/abs/2005.10785), equation for clip(g, λ).
     """
-    check_positive("max_norm", max_norm)
+    check_positive("max_norm", max_norm, schedule=True)
     return clipping("global_norm", max_norm)
 
 
@@ -408,7 +408,7 @@ def clip_by_tensor_norm(max_norm: ScalarOrSchedule) -> optax.GradientTransformat
         Gorbunov et al., 2021 (https://arxiv.org/abs/2106.05958), experiments: "layer-wise"
         clipping.
     """
-    check_positive("max_norm", max_norm)
+    check_positive("max_norm", max_norm, schedule=True)
     return clipping("tensor_norm", max_norm)
 
 
@@ -444,7 +444,7 @@ def clip_by_value(max_value: ScalarOrSchedule) -> optax.GradientTransformationEx
         Gorbunov et al., 2021 (https://arxiv.org/abs/2106.05958), experiments: "coordinate-wise"
         clipping.
     """
-    check_positive("max_value", max_value)
+    check_positive("max_value", max_value, schedule=True)
     return clipping("value", max_value)
 
 
@@ -518,7 +518,7 @@ def clip_stats(opt_state: optax.OptState) -> ClipStats:
     states = find_states(opt_state, ClipState)
     if not states:
         raise ValueError(
-            "clip_stats found no clipping of clipjax in this optimizer state, which holds: "
+            "clip_stats found no clipping of clipjax in opt_state, which holds: "
             f"{state_names(opt_state)}."
         )
     if len(states) > 1:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from clipjax.optim._checks import check_count, check_interval
+from clipjax.optim._checks import check_count, check_flag, check_interval
 from clipjax.optim._trees import transformation
 from clipjax.optim.clipping._tensor_norms import check_tensors, most_shortened, stack_norms
 from clipjax.optim.clipping.norms import (
@@ -42,6 +42,17 @@ class QuantileClipState(NamedTuple):
     clip: ClipState
     norms: jax.Array
     position: jax.Array
+
+
+LARGEST_WINDOW = 2**24
+"""Positions in the sorted window are float32, which counts no further in steps of one."""
+
+LARGEST_STATE = 2**28
+"""Norms in the windows of all tensors together: 1 GiB in float32."""
+
+
+def _size(norms: int) -> str:
+    return f"{4 * norms / 2**30:.3g} GiB"
 
 
 def empirical_quantile(values: jax.Array, quantile: jax.Array) -> jax.Array:
@@ -118,8 +129,10 @@ def clip_by_quantile(
     Args:
         quantile: q in (0, 1), such as 0.1 (the paper's) or 0.9; a number, a traced scalar, or a
             schedule q(step).
-        window: the number w >= 1 of norms remembered, 4 bytes each (float32). Sets the shape of the
-            state: static under `optax.inject_hyperparams`, name it in `static_args`.
+        window: the number w of norms remembered, from 1 to 2^24, 4 bytes each (float32). With
+            `per_tensor` the windows of all tensors together hold 2^28 norms at most (1 GiB). Sets
+            the shape of the state: static under `optax.inject_hyperparams`, name it in
+            `static_args`.
         per_tensor: whether each tensor is clipped by itself, with a history of its own.
 
     Returns:
@@ -131,8 +144,10 @@ def clip_by_quantile(
     `optax.apply_if_finite` around it skips the step and leaves the state as it was.
 
     Raises:
-        ValueError: if `quantile` is outside (0, 1), `window` is not a whole number of at least 1
-            known at construction, or (in `init`) a parameter is not a real floating-point array.
+        ValueError: if `quantile` is outside (0, 1), `window` is not a whole number from 1 to 2^24
+            known at construction, or (in `init`) a parameter is not a real floating-point array or
+            the windows of all tensors are too large.
+        TypeError: if `per_tensor` is not True or False.
 
     Examples:
         >>> tx = clip_by_quantile(0.5)
@@ -148,17 +163,29 @@ def clip_by_quantile(
         Seetharaman et al., AutoClip: adaptive gradient clipping for source separation networks,
         2020 (https://arxiv.org/abs/2007.14469), Algorithm 1, which keeps all norms.
     """
-    check_interval("quantile", quantile, 0, 1, closed_low=False, closed_high=False, required=True)
+    check_interval("quantile", quantile, 0, 1, closed_low=False, closed_high=False, schedule=True)
     if isinstance(window, jax.Array):
         raise ValueError(
             f"window must be a whole number known at construction, got {window}: it sets the shape "
             "of the state. Name it in static_args of optax.inject_hyperparams."
         )
-    check_count("window", window, minimum=1, required=True)
+    check_count("window", window, minimum=1)
+    if window > LARGEST_WINDOW:
+        raise ValueError(
+            f"window must be at most 2^24 = {LARGEST_WINDOW} norms, got {window}: a buffer of "
+            f"{_size(window)}, all of which is sorted in every step."
+        )
+    check_flag("per_tensor", per_tensor)
 
     def init(params: optax.Params) -> QuantileClipState:
         clip = init_clip_state(params, jnp.inf)
         tensors = len(jax.tree.leaves(params)) if per_tensor else 1
+        if tensors * window > LARGEST_STATE:
+            raise ValueError(
+                f"window={window} for each of {tensors} tensors is a buffer of "
+                f"{_size(tensors * window)}; at most {_size(LARGEST_STATE)}. Take a window of "
+                f"{LARGEST_STATE // tensors} or less, or per_tensor=False."
+            )
         norms = jnp.full((tensors, window), jnp.inf, clip.norm.dtype)
         return QuantileClipState(clip, norms, jnp.zeros(tensors, jnp.int32))
 

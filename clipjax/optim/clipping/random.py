@@ -124,8 +124,8 @@ def clip_with_probability(
         The rule is that of "linear" and "quadratic" randomised norm clipping in
         https://github.com/EugGolovanov/TorchClippedOptimizers, which draws once a tensor.
     """
-    check_positive("max_norm", max_norm)
-    check_interval("base", base, 0, 1, closed_low=False, required=True)
+    check_positive("max_norm", max_norm, schedule=True)
+    check_interval("base", base, 0, 1, closed_low=False)
     check_positive("power", power, finite=True)
     typed = _is_key(key)
     impl = jax.random.key_impl(key) if typed else None

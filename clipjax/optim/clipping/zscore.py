@@ -14,7 +14,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from clipjax.optim._checks import check_choice, check_count, check_interval, check_positive
+from clipjax.optim._checks import (
+    check_choice,
+    check_count,
+    check_flag,
+    check_interval,
+    check_positive,
+)
 from clipjax.optim._trees import transformation
 from clipjax.optim.clipping.norms import (
     ClipState,
@@ -156,13 +162,14 @@ def clip_by_zscore(
         Kumar et al., ZClip: adaptive spike mitigation for LLM pre-training, 2025
         (https://arxiv.org/abs/2504.02507), Algorithm 1.
     """
-    check_positive("threshold", threshold, finite=True)
-    check_interval("decay", decay, 0, 1, closed_high=False, required=True)
-    check_count("warmup_steps", warmup_steps, minimum=1, required=True)
+    check_positive("threshold", threshold, finite=True, schedule=True)
+    check_interval("decay", decay, 0, 1, closed_high=False)
+    check_count("warmup_steps", warmup_steps, minimum=1)
     if max_norm is not None:
-        check_positive("max_norm", max_norm)
+        check_positive("max_norm", max_norm, schedule=True)
     check_choice("mode", mode, MODES)
-    check_interval("clip_factor", clip_factor, 0, 1, closed_low=False, required=True)
+    check_flag("skip_update_on_spike", skip_update_on_spike)
+    check_interval("clip_factor", clip_factor, 0, 1, closed_low=False)
 
     def init(params: optax.Params) -> ZScoreClipState:
         clip = init_clip_state(params, jnp.inf)

@@ -21,11 +21,10 @@ from clipjax.optim._checks import (
     check_choice,
     check_count,
     check_floating,
-    check_interval,
     check_key,
     check_positive,
     check_transformation,
-    is_concrete,
+    naming,
 )
 from clipjax.optim._trees import wide_dtype
 from clipjax.optim.graduated.schedule import polynomial_levels
@@ -147,9 +146,14 @@ def explicit_graduated_optimization(
     deltas = deltas.astype(dtype)
     inner = optax.identity() if direction is None else direction
 
+    def objective(x: Any) -> jax.Array:
+        with naming("fn", "x0"):
+            return fn(x)
+
     def step_size(delta: jax.Array, t: jax.Array) -> jax.Array:
         if callable(learning_rate):
-            return jnp.asarray(learning_rate(delta, t), dtype)
+            with naming("learning_rate", "level", "step"):
+                return jnp.asarray(learning_rate(delta, t), dtype)
         return jnp.asarray(learning_rate, dtype) * delta
 
     def stage(carry: tuple[Any, Any], plan: tuple[jax.Array, jax.Array, jax.Array]):
@@ -159,7 +163,7 @@ def explicit_graduated_optimization(
         def step(t: jax.Array, carry: tuple[Any, Any, jax.Array]):
             x, state, _ = carry
             value, gradient = smoothed_value_and_grad(
-                fn,
+                objective,
                 delta,
                 num_samples,
                 jax.random.fold_in(stage_key, t),
@@ -176,7 +180,7 @@ def explicit_graduated_optimization(
 
         missing = jnp.full((), jnp.nan, dtype)
         x, state, smoothed = jax.lax.fori_loop(0, count, step, (*carry, missing))
-        return (x, state), (fn(x), smoothed)
+        return (x, state), (objective(x), smoothed)
 
     start = jax.tree.map(lambda x: jnp.asarray(x, jnp.result_type(x)), x0)
     plan = jnp.arange(len(deltas)), deltas, steps
@@ -236,6 +240,8 @@ def smoothing_levels(
     else:
         levels = delta_init * np.array(polynomial_levels(num_stages, power))
         levels[-1] = levels[-1] if delta_final is None else delta_final
+    if not levels.all():
+        raise ValueError(f"power={power} makes the last levels 0 in float64; take a smaller one.")
     before = levels[-2] if num_stages > 1 else delta_init
     if levels[-1] > before or (delta_final is not None and levels[-1] != delta_final):
         raise ValueError(
@@ -299,13 +305,11 @@ def hazan_schedule(
 
 def _stages(levels: Any, steps: Any) -> tuple[jax.Array, jax.Array]:
     """Return levels (stages,) and steps (stages,) int32, having checked what is concrete."""
-    check_positive("levels", levels, finite=True)
+    check_positive("levels", levels, finite=True, arrays=True)
     deltas = jnp.asarray(levels, float)
     if deltas.ndim != 1 or not deltas.size:
         raise ValueError(f"levels must be one number per stage, got shape {deltas.shape}.")
-    if is_concrete(steps):
-        check_count("steps_per_stage", steps)
-        check_interval("steps_per_stage", steps, 0, MAX_STEPS)
+    check_count("steps_per_stage", steps, maximum=MAX_STEPS, arrays=True)
     counts = jnp.asarray(steps, jnp.int32)
     if counts.shape not in ((), deltas.shape):
         raise ValueError(

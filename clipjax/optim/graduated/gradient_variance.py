@@ -55,6 +55,8 @@ from clipjax.optim._checks import (
     check_floating,
     check_interval,
     check_transformation,
+    common_length,
+    naming,
 )
 from clipjax.optim._trees import (
     describe,
@@ -295,8 +297,8 @@ def variance_stats(opt_state: optax.OptState) -> VarianceStats:
     states = find_states(opt_state, GradientVarianceState)
     if not states:
         raise ValueError(
-            "variance_stats found no measure_gradient_variance in this optimizer state, which "
-            f"holds: {state_names(opt_state)}."
+            "variance_stats found no measure_gradient_variance in opt_state, which holds: "
+            f"{state_names(opt_state)}."
         )
     if len(states) > 1:
         raise ValueError(
@@ -359,17 +361,12 @@ def per_example_variance(
     check_callable("loss", loss)
     check_count("chunk_size", chunk_size, minimum=1)
     check_floating(params)
-    lengths = {len(leaf) for leaf in jax.tree.leaves(examples)}
-    if len(lengths) != 1 or min(lengths) < 2:
-        raise ValueError(
-            "examples must be arrays of one common length, at least 2, along their first axis; got "
-            f"lengths {sorted(lengths)}."
-        )
-    (total,) = lengths
+    total = common_length("examples", examples, 2)
 
     def moments(start: int) -> Moments:
         chunk = jax.tree.map(lambda leaf: leaf[start : start + chunk_size], examples)
-        return _chunk_moments(loss, params, chunk)
+        with naming("loss", "params", "examples"):
+            return _chunk_moments(loss, params, chunk)
 
     sample = moments(0)
     for start in range(chunk_size, total, chunk_size):

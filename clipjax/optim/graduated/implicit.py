@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from clipjax.optim._checks import check_callable, check_instance
+from clipjax.optim._checks import check_callable, check_instance, check_transformation, naming
 from clipjax.optim._trees import increment, transformation
 from clipjax.optim.graduated.schedule import GraduatedSchedule
 from clipjax.optim.graduated.stage_plan import StagePlan, plan_stages
@@ -166,17 +166,21 @@ def staged(inner: InnerFactory, plan: StagePlan) -> optax.GradientTransformation
     check_callable("inner", inner)
     check_instance("plan", plan, StagePlan, "from clipjax.plan_stages")
     momenta = set(plan.schedule.momenta)
-    if momenta == {0.0}:
-        return optax.with_extra_args_support(inner(learning_rate=plan.learning_rate))
-    _check_momentum(inner, plan.schedule)
-    if len(momenta) == 1:
-        (momentum,) = momenta
-        tx = inner(learning_rate=plan.learning_rate, momentum=momentum)
+
+    def made(**momentum: Any) -> optax.GradientTransformationExtraArgs:
+        with naming("inner", "learning_rate", *momentum):
+            tx = inner(learning_rate=plan.learning_rate, **momentum)
+        check_transformation("what inner returns", tx)
         return optax.with_extra_args_support(tx)
 
+    if momenta == {0.0}:
+        return made()
+    _check_momentum(inner, plan.schedule)
+    if len(momenta) == 1:
+        return made(momentum=momenta.pop())
+
     def optimizer(count: jax.typing.ArrayLike) -> optax.GradientTransformationExtraArgs:
-        tx = inner(learning_rate=plan.learning_rate, momentum=plan.momentum(count))
-        return optax.with_extra_args_support(tx)
+        return made(momentum=plan.momentum(count))
 
     def init(params: optax.Params) -> StagedMomentumState:
         return StagedMomentumState(jnp.zeros((), jnp.int32), optimizer(0).init(params))

@@ -76,7 +76,7 @@ def check_noise_arguments(
 ) -> None:
     """Refuse an unknown kind, a momentum outside [0, 1), and a bound that is missing or unused."""
     check_choice("kind", kind, FACTORS)
-    check_interval("momentum", momentum, 0, 1, closed_high=False)
+    check_interval("momentum", momentum, 0, 1, closed_high=False, arrays=True)
     if momentum_given and kind == "sgd" and is_concrete(momentum) and np.any(momentum != 0):
         raise ValueError(
             f"kind='sgd' has no momentum, got momentum={momentum}. Choose the form for it by name: "
@@ -87,7 +87,7 @@ def check_noise_arguments(
             raise ValueError(
                 f"kind={kind!r} needs gradient_bound, the bound K of the gradients' norm."
             )
-        check_positive("gradient_bound", gradient_bound, finite=True)
+        check_positive("gradient_bound", gradient_bound, finite=True, arrays=True)
     elif gradient_bound is not None:
         raise ValueError(
             f"gradient_bound={gradient_bound} has no place in the formula of kind={kind!r}; it is "
@@ -159,10 +159,10 @@ def noise_level(
         their code (github.com/naoki-sato3/sigma-nice-momentum, iiduka-researches/igo-aaai25) and
         this module's docstring.
     """
-    check_positive("learning_rate", learning_rate, finite=True)
-    check_positive("batch_size", batch_size, finite=True)
-    check_positive("gradient_std", gradient_std, finite=True)
-    check_interval("gradient_std", gradient_std, 0, 1e100)
+    check_positive("learning_rate", learning_rate, finite=True, arrays=True)
+    check_positive("batch_size", batch_size, finite=True, arrays=True)
+    check_positive("gradient_std", gradient_std, finite=True, arrays=True)
+    check_interval("gradient_std", gradient_std, 0, 1e100, arrays=True)
     check_noise_arguments(kind, momentum, gradient_bound)
     squared = variance_factor(kind, momentum, batch_size, gradient_std, gradient_bound)
     return learning_rate * squared**0.5
@@ -197,10 +197,10 @@ def solve_learning_rate(
         >>> solve_learning_rate(0.2, 100, 20.0)
         0.1
     """
-    check_positive("noise", noise, finite=True)
-    check_positive("batch_size", batch_size, finite=True)
-    check_positive("gradient_std", gradient_std, finite=True)
-    check_interval("gradient_std", gradient_std, 0, 1e100)
+    check_positive("noise", noise, finite=True, arrays=True)
+    check_positive("batch_size", batch_size, finite=True, arrays=True)
+    check_positive("gradient_std", gradient_std, finite=True, arrays=True)
+    check_interval("gradient_std", gradient_std, 0, 1e100, arrays=True)
     check_noise_arguments(kind, momentum, gradient_bound)
     return noise / variance_factor(kind, momentum, batch_size, gradient_std, gradient_bound) ** 0.5
 
@@ -242,10 +242,10 @@ def solve_batch_size(
         ValueError: No batch size gives the noise 0.1: with learning_rate=0.1 and momentum=0.5 \
 kind='nshb_2024' stays above 0.2. Lower the learning rate or the momentum.
     """
-    check_positive("noise", noise, finite=True)
-    check_positive("learning_rate", learning_rate, finite=True)
-    check_positive("gradient_std", gradient_std, finite=True)
-    check_interval("gradient_std", gradient_std, 0, 1e100)
+    check_positive("noise", noise, finite=True, arrays=True)
+    check_positive("learning_rate", learning_rate, finite=True, arrays=True)
+    check_positive("gradient_std", gradient_std, finite=True, arrays=True)
+    check_interval("gradient_std", gradient_std, 0, 1e100, arrays=True)
     check_noise_arguments(kind, momentum, gradient_bound)
     a, _ = FACTORS[kind](momentum)
     floor = variance_factor(kind, momentum, 1, 0.0, gradient_bound)  # k K²
@@ -319,7 +319,9 @@ def solve_momentum(
     if ratio < 1 - 1e-12:
         raise ValueError(
             f"No momentum gives the noise {noise}: momentum 0 already gives "
-            f"{learning_rate * variance**0.5:.6g}. Lower the learning rate or enlarge the batch."
+            f"{learning_rate * variance**0.5:.6g}, with learning_rate={learning_rate}, "
+            f"gradient_std={gradient_std} and batch_size={batch_size}. Lower the learning rate or "
+            "enlarge the batch."
         )
     excess = max(ratio - 1, 0.0)
     if kind in ("nshb_aaai25", "shb_stationary"):

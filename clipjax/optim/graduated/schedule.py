@@ -25,6 +25,7 @@ import numpy as np
 from clipjax.optim._checks import check_choice, check_count, check_interval, check_positive
 from clipjax.optim.graduated.noise_levels import (
     BOUNDED,
+    FACTORS,
     WITHOUT_MOMENTUM,
     check_noise_arguments,
     noise_level,
@@ -70,9 +71,11 @@ class GraduatedSchedule:
                 "levels, learning_rates, batch_sizes and momenta need one number per stage, at "
                 f"least one, got {sorted(lengths)} numbers."
             )
-        for eta, batch, beta in zip(
-            self.learning_rates, self.batch_sizes, self.momenta, strict=True
+        check_choice("kind", self.kind, FACTORS)
+        for level, eta, batch, beta in zip(
+            self.levels, self.learning_rates, self.batch_sizes, self.momenta, strict=True
         ):
+            check_positive("levels", level, finite=True)
             check_positive("learning_rates", eta, finite=True)
             check_count("batch_sizes", batch, minimum=1)
             check_interval("momenta", beta, 0, 1, closed_high=False)
@@ -220,7 +223,7 @@ def _levels(
             raise ValueError(
                 f"{name} belongs to decay={owner!r}, got {name}={value} with decay={decay!r}."
             )
-        check_interval(name, value, 0, 1, closed_low=False)
+        check_interval(name, value, 0, 1, closed_low=False, optional=True)
     if decay == "polynomial":
         check_interval("power", power, 0, 1, closed_low=False)
         return polynomial_levels(num_stages, power)
@@ -364,6 +367,7 @@ def graduated_schedule(
 def _check_shares(batch_share: float, momentum_share: float, momentum: float, kind: str) -> None:
     check_interval("batch_share", batch_share, 0, 1)
     check_interval("momentum_share", momentum_share, 0, 1)
+    check_interval("momentum", momentum, 0, 1, closed_high=False)
     if batch_share + momentum_share > 1 + 1e-12:
         raise ValueError(
             "batch_share and momentum_share must sum to 1 at most, the learning rate pays the "

@@ -19,6 +19,7 @@ from clipjax.optim._checks import (
     check_callable,
     check_choice,
     check_count,
+    check_flag,
     check_floating,
     check_key,
     check_positive,
@@ -128,6 +129,7 @@ def smoothed_value_and_grad(
     if not is_concrete(num_samples):
         raise ValueError(f"num_samples must be a whole number known now, got {num_samples!r}.")
     check_count("num_samples", num_samples, minimum=1)
+    check_flag("antithetic", antithetic)
     if antithetic and num_samples % 2:
         raise ValueError(
             f"num_samples must be even, got {num_samples}: antithetic samples come in pairs. "

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from clipjax.optim._checks import as_numbers, check_count, check_instance
+from clipjax.optim._checks import check_count, check_instance
 from clipjax.optim.graduated.schedule import GraduatedSchedule, check_dataset
 
 
@@ -44,7 +44,7 @@ class StagePlan:
 
     def __post_init__(self):
         check_instance("schedule", self.schedule, GraduatedSchedule, "from graduated_schedule")
-        check_count("micro_batch_size", self.micro_batch_size, minimum=1, required=True)
+        check_count("micro_batch_size", self.micro_batch_size, minimum=1)
         if not isinstance(self.steps, Sequence):
             raise TypeError(f"steps must be one number for each stage, got {self.steps!r}.")
         batches = self.schedule.batch_sizes
@@ -60,9 +60,6 @@ class StagePlan:
                 f"{len(self.steps)}."
             )
         for steps in self.steps:
-            as_numbers("steps_per_stage", steps)
-            if not steps >= 1:
-                raise ValueError(f"A stage must last one outer step or more, got {self.steps}.")
             check_count("steps_per_stage", steps, minimum=1)
         parts = tuple(batch // self.micro_batch_size for batch in batches)
         micro_steps = [n * k for n, k in zip(self.steps, parts, strict=True)]
@@ -186,6 +183,8 @@ def plan_stages(
             f"examples_per_stage needs one number for each of the {schedule.num_stages} stages, "
             f"got {len(budgets)}."
         )
+    for budget in budgets:
+        check_count("examples_per_stage", budget, minimum=1, maximum=2**53)
     counts, seen = [], 0
     for stage, (budget, end) in enumerate(zip(budgets, accumulate(budgets), strict=True)):
         batch = schedule.batch_sizes[stage]

@@ -34,6 +34,8 @@ import optax
 
 from clipjax.optim._checks import (
     check_choice,
+    check_dtype,
+    check_flag,
     check_floating,
     check_interval,
     check_positive,
@@ -222,10 +224,10 @@ def _optimizer(
     learning_rate: ScalarOrSchedule, clip_level: ScalarOrSchedule | None, clip: str, core: Any
 ) -> optax.GradientTransformationExtraArgs:
     """Clip, divide by the moments, descend."""
-    check_positive("learning_rate", learning_rate, finite=True)
+    check_positive("learning_rate", learning_rate, finite=True, schedule=True)
     check_choice("clip", clip, PROJECTIONS)
     if clip_level is not None:
-        check_positive("clip_level", clip_level)
+        check_positive("clip_level", clip_level, schedule=True)
     clipper = optax.identity() if clip_level is None else clipping(clip, clip_level)
     return optax.chain(clipper, core, descend(learning_rate))
 
@@ -234,6 +236,7 @@ def _check_moments(
     moment: str, delayed: bool, initial: jax.typing.ArrayLike, **eps: jax.typing.ArrayLike
 ) -> None:
     check_choice("moment", moment, MOMENTS)
+    check_flag("delayed", delayed)
     for name, value in {"initial_accumulator_value": initial, **eps}.items():
         check_interval(name, value, 0, jnp.inf, closed_high=False)
     if delayed:
@@ -315,6 +318,9 @@ def clipped_adam(
     for name, value in (("b1", b1), ("b2", b2)):
         check_interval(name, value, 0, 1, closed_high=False)
     _check_moments(moment, delayed, initial_accumulator_value, eps=eps, eps_root=eps_root)
+    check_dtype("mu_dtype", mu_dtype)
+    check_flag("nesterov", nesterov)
+    check_flag("bias_correction", bias_correction)
     initial = initial_accumulator_value
     if bias_correction and (delayed or (is_concrete(initial) and np.any(np.asarray(initial) != 0))):
         raise ValueError(
@@ -467,11 +473,12 @@ def acclip(
         (https://arxiv.org/abs/1912.03194), Algorithm 2 (ACClip);
         https://github.com/rivercold/ACClip-Pytorch.
     """
-    check_positive("learning_rate", learning_rate, finite=True)
+    check_positive("learning_rate", learning_rate, finite=True, schedule=True)
     for name, value in (("b1", b1), ("b2", b2)):
         check_interval(name, value, 0, 1, closed_high=False)
     check_interval("eps", eps, 0, jnp.inf, closed_high=False)
     check_interval("alpha", alpha, 1, 2)
+    check_flag("normalize", normalize)
 
     def init(params: optax.Params) -> ACClipState:
         check_floating(params)

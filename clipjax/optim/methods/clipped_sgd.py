@@ -19,7 +19,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from clipjax.optim._checks import check_choice, check_floating, check_interval, check_positive
+from clipjax.optim._checks import (
+    check_choice,
+    check_flag,
+    check_floating,
+    check_interval,
+    check_positive,
+)
 from clipjax.optim._trees import increment, map_pair, transformation, wide_dtype
 from clipjax.optim.clipping.norms import PROJECTIONS, clipping
 from clipjax.typing import ScalarOrSchedule
@@ -146,11 +152,13 @@ def clipped_sgd(
         Gorbunov, Danilova, Gasnikov, 2020 (https://arxiv.org/abs/2005.10785), Algorithm 3
         (clipped-SGD; without momentum, the gradient at x^k).
     """
-    check_positive("learning_rate", learning_rate, finite=True)
+    check_positive("learning_rate", learning_rate, finite=True, schedule=True)
     if clip_level is not None:
-        check_positive("clip_level", clip_level)
+        check_positive("clip_level", clip_level, schedule=True)
     check_choice("clip", clip, PROJECTIONS)
-    check_interval("momentum", momentum, 0, 1, closed_high=False)
+    check_interval("momentum", momentum, 0, 1, closed_high=False, optional=True)
+    check_flag("nesterov", nesterov)
+    check_flag("clip_after_momentum", clip_after_momentum)
     if momentum is None and (nesterov or clip_after_momentum):
         option = "nesterov" if nesterov else "clip_after_momentum"
         raise ValueError(f"{option}=True needs a momentum, got momentum=None.")

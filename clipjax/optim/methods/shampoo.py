@@ -37,6 +37,7 @@ import optax
 from clipjax.optim._checks import (
     check_choice,
     check_count,
+    check_flag,
     check_floating,
     check_interval,
     check_positive,
@@ -299,14 +300,15 @@ def scale_by_shampoo(
         (https://arxiv.org/abs/2406.17748). The formulas are those of the lecture (VERIFIED there);
         what the papers add is RECALLED.
     """
-    check_interval("decay", decay, 0, 1, closed_high=False)
-    check_interval("eps", eps, 0, 1, closed_low=False, required=True)
-    check_interval("exponent", exponent, 0, 1, closed_low=False, required=True)
-    check_count("block_size", block_size, minimum=1, required=True)
-    check_count("update_every", update_every, minimum=1, required=True)
+    check_interval("decay", decay, 0, 1, closed_high=False, optional=True)
+    check_interval("eps", eps, 0, 1, closed_low=False)
+    check_interval("exponent", exponent, 0, 1, closed_low=False)
+    check_count("block_size", block_size, minimum=1)
+    check_count("update_every", update_every, minimum=1)
     check_choice("grafting", grafting, GRAFTING)
+    check_flag("bias_correction", bias_correction)
     name, initial = "initial_accumulator_value", initial_accumulator_value
-    check_interval(name, initial, 0, jnp.inf, closed_high=False, required=True)
+    check_interval(name, initial, 0, jnp.inf, closed_high=False)
     if grafting == "rmsprop" and decay is None:
         raise ValueError('grafting="rmsprop" needs a decay, got None. Take "adagrad" with sums.')
     if decay is not None and bias_correction and is_concrete(initial) and initial:
@@ -374,8 +376,9 @@ def shampoo(
     References:
         Those of `scale_by_shampoo`.
     """
-    check_positive("learning_rate", learning_rate, finite=True)
-    check_interval("momentum", momentum, 0, 1, closed_high=False)
+    check_positive("learning_rate", learning_rate, finite=True, schedule=True)
+    check_interval("momentum", momentum, 0, 1, closed_high=False, optional=True)
+    check_flag("nesterov", nesterov)
     if nesterov and momentum is None:
         raise ValueError("nesterov=True needs a momentum, got momentum=None.")
     core = scale_by_shampoo(

@@ -228,7 +228,7 @@ def scale_by_similar_triangles(
         Gorbunov, Danilova, Gasnikov, Stochastic optimization with heavy-tailed noise via
         accelerated gradient clipping, 2020 (https://arxiv.org/abs/2005.10785), Algorithm 1.
     """
-    check_positive("step_size", step_size, finite=True)
+    check_positive("step_size", step_size, finite=True, schedule=True)
     check_interval("max_averaging_ratio", max_averaging_ratio, 0, 1, closed_low=False)
 
     def planned(count: jax.Array, dtype: jnp.dtype) -> jax.Array:
@@ -337,7 +337,7 @@ def sstm_step_size(
         >>> print(step_size(0), step_size(1))  # 0.5 · 2 / 10, 0.5 · 3 / 10
         0.1 0.15
     """
-    check_interval("learning_rate", learning_rate, 0, math.inf, closed_high=False)
+    check_interval("learning_rate", learning_rate, 0, math.inf, closed_high=False, schedule=True)
     check_positive("smoothness", smoothness, finite=True)
     check_interval("holder_exponent", holder_exponent, 0, 1)
     check_positive("step_offset", step_offset, finite=True)
@@ -422,14 +422,14 @@ def clipped_sstm(
         Gorbunov, Danilova, Shibaev, Dvurechensky, Gasnikov, 2021
         (https://arxiv.org/abs/2106.05958), Algorithm 1 (Hölder-continuous gradients).
     """
-    check_positive("learning_rate", learning_rate, finite=True)
+    check_positive("learning_rate", learning_rate, finite=True, schedule=True)
     check_positive("smoothness", smoothness, finite=True)
     if clip_level is not None:
-        check_positive("clip_level", clip_level)
+        check_positive("clip_level", clip_level, schedule=True)
     check_choice("clip", clip, PROJECTIONS)
     check_interval("holder_exponent", holder_exponent, 0, 1)
     check_positive("step_offset", step_offset, finite=True)
-    check_count("clip_start", clip_start)
+    check_count("clip_start", clip_start, optional=True)
     step_size = sstm_step_size(
         learning_rate, smoothness, holder_exponent=holder_exponent, step_offset=step_offset
     )

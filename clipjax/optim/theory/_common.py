@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from clipjax.optim._checks import check_count, check_interval, check_positive
 from clipjax.optim.theory.constants import (
@@ -13,36 +14,43 @@ from clipjax.optim.theory.constants import (
 )
 
 LARGEST = 1e60
-"""The largest constant: its powers and products in the theorems are still floats."""
+SMALLEST = 1e-60
+"""The largest and the smallest constant: their powers and products in the theorems are floats."""
 
 
-def check_assumptions(
-    *,
-    distance: float,
-    noise_scale: float,
-    failure_probability: float,
-    smoothness: float = 1.0,
-    holder_constant: float = 1.0,
-    holder_exponent: float = 1.0,
-    moment: float = 2.0,
-    batch_size: int | None = None,
-) -> None:
-    """Raise ValueError for the first number that no theorem here allows."""
-    check_positive("smoothness", smoothness, finite=True)
-    check_positive("holder_constant", holder_constant, finite=True)
-    check_interval("holder_exponent", holder_exponent, 0, 1)
-    check_positive("distance", distance, finite=True)
-    check_interval("noise_scale", noise_scale, 0, math.inf, closed_high=False)
-    check_interval("moment", moment, 1, 2, closed_low=False)
-    _check_probability(failure_probability)
-    check_count("batch_size", batch_size, minimum=1)
-    lengths = {"smoothness": smoothness, "distance": distance, "noise_scale": noise_scale}
-    for name, value in (lengths | {"holder_constant": holder_constant}).items():
-        check_interval(name, value, 0, LARGEST, required=True)
+def check_assumptions(*, batch_size: int | None = None, **numbers: float) -> str:
+    """Return the numbers, with their names, for a message.
+
+    Raises:
+        ValueError: for the first number that no theorem here allows.
+
+    Examples:
+        >>> check_assumptions(smoothness=1.0, distance=2**62, noise_scale=0.1)
+        ' with smoothness=1, distance=4.61169e+18, noise_scale=0.1'
+    """
+    for name, value in numbers.items():
+        _CHECKS[name](name, value)
+    check_count("batch_size", batch_size, minimum=1, optional=True)
+    given = numbers if batch_size is None else numbers | {"batch_size": batch_size}
+    return " with " + ", ".join(f"{name}={float(value):g}" for name, value in given.items())
 
 
-def _check_probability(value: float) -> None:
-    check_interval("failure_probability", value, 0, 1, closed_low=False, closed_high=False)
+def _check_length(name: str, value: float) -> None:
+    check_positive(name, value, finite=True)
+    check_interval(name, value, SMALLEST, LARGEST)
+
+
+_CHECKS: dict[str, Callable[[str, float], None]] = {
+    "smoothness": _check_length,
+    "holder_constant": _check_length,
+    "distance": _check_length,
+    "holder_exponent": partial(check_interval, low=0, high=1),
+    "noise_scale": partial(check_interval, low=0, high=LARGEST),
+    "moment": partial(check_interval, low=1, high=2, closed_low=False),
+    "failure_probability": partial(
+        check_interval, low=0, high=1, closed_low=False, closed_high=False
+    ),
+}
 
 
 def similar_triangles(
@@ -87,11 +95,12 @@ def solve(
     accuracy: float | None,
     iterations: int | None,
     failure_probability: float,
+    given: str,
 ) -> Single:
     """Solve for N among those with ln(4N/β) ≥ 2, from where on ln²(4N/β)/N² falls."""
     first = max(1, math.ceil(failure_probability * math.e**2 / 4))
     condition = f" for failure_probability {failure_probability} (the theorem: ln(4N/β) ≥ 2)"
-    return for_accuracy_or_iterations(constants, accuracy, iterations, first, condition)
+    return for_accuracy_or_iterations(constants, accuracy, iterations, first, condition, given)
 
 
 def restarted(
@@ -104,13 +113,16 @@ def restarted(
     accuracy: float,
 ) -> RestartedConstants[Single]:
     """Return τ runs with R_t² = R_0²/2^t, ε_t = μR_t²/4 and β/τ, each made by `run`."""
-    check_positive("smoothness", smoothness, finite=True)
+    check_assumptions(
+        smoothness=smoothness, distance=distance, failure_probability=failure_probability
+    )
     check_interval("strong_convexity", strong_convexity, 0, smoothness, closed_low=False)
-    check_positive("distance", distance, finite=True)
-    check_interval("distance", distance, 0, LARGEST)
+    check_interval("strong_convexity", strong_convexity, SMALLEST, smoothness)
     check_positive("accuracy", accuracy, finite=True)
-    _check_probability(failure_probability)
-    count = max(1, math.ceil(math.log2(strong_convexity * distance**2 / (2 * accuracy))))
+    ratio = strong_convexity * distance**2 / 2 / accuracy
+    if math.isinf(ratio):
+        raise ValueError(f"accuracy {accuracy} takes too many runs; ask for less accuracy.")
+    count = math.ceil(math.log2(ratio)) if ratio > 1 else 1
     runs = [
         run(
             smoothness=smoothness,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from clipjax.optim._checks import check_count, check_interval, check_positive
+from clipjax.optim._checks import check_count, check_instance, check_interval, check_positive
 from clipjax.typing import Schedule
 
 LARGEST_BATCH = 2**31 - 128
@@ -49,9 +49,9 @@ class BatchSizes:
     def __post_init__(self) -> None:
         """Raise ValueError for a number that is NaN or out of range."""
         for name, value in (("scale", self.scale), ("exponent", self.exponent)):
-            check_interval(name, value, 0, math.inf, closed_high=False, required=True)
-        check_count("offset", self.offset, required=True)
-        check_count("minimum", self.minimum, minimum=1, required=True)
+            check_interval(name, value, 0, math.inf, closed_high=False)
+        check_count("offset", self.offset)
+        check_count("minimum", self.minimum, minimum=1)
 
     def __call__(self, count: jax.typing.ArrayLike) -> jax.Array:
         """Return m_k for `count` = k, the number of the (outer) step, from 0.
@@ -86,6 +86,15 @@ def _whole(exponent: float) -> float | int:
     return int(exponent) if float(exponent).is_integer() else exponent
 
 
+def _check_constants(constants: "ClippedSGDConstants | ClippedSSTMConstants") -> None:
+    """Raise ValueError or TypeError for an attribute that no run could use."""
+    check_count("iterations", constants.iterations, minimum=1, maximum=2**53)
+    check_positive("learning_rate", constants.learning_rate, finite=True)
+    check_positive("clip_level", constants.clip_level)
+    check_instance("batch_sizes", constants.batch_sizes, BatchSizes, "a schedule")
+    check_interval("bound", constants.bound, 0, math.inf)
+
+
 @dataclass(frozen=True)
 class ClippedSGDConstants:
     """Constants of clipped-SGD.
@@ -111,6 +120,10 @@ class ClippedSGDConstants:
     clip_level: float
     batch_sizes: BatchSizes
     bound: float
+
+    def __post_init__(self) -> None:
+        """Raise ValueError or TypeError for an attribute that no run could use."""
+        _check_constants(self)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -152,6 +165,13 @@ class ClippedSSTMConstants:
     bound: float
     holder_exponent: float = 1.0
     step_offset: int = 2
+
+    def __post_init__(self) -> None:
+        """Raise ValueError or TypeError for an attribute that no run could use."""
+        _check_constants(self)
+        check_positive("smoothness", self.smoothness, finite=True)
+        check_interval("holder_exponent", self.holder_exponent, 0, 1)
+        check_count("step_offset", self.step_offset, minimum=1)
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -196,6 +216,16 @@ class RestartedConstants(Generic[Single]):
     """
 
     runs: tuple[Single, ...]
+
+    def __post_init__(self) -> None:
+        """Raise TypeError unless there are constants of one run or more."""
+        kinds = ClippedSGDConstants | ClippedSSTMConstants
+        runs = self.runs if isinstance(self.runs, tuple) else ()
+        if not runs or not all(isinstance(run, kinds) for run in runs):
+            raise TypeError(
+                "runs must be a tuple of ClippedSGDConstants or ClippedSSTMConstants, at least "
+                f"one, got {self.runs!r}."
+            )
 
     @property
     def restart_steps(self) -> tuple[int, ...]:
@@ -244,6 +274,7 @@ def for_accuracy_or_iterations(
     iterations: int | None,
     first: int = 1,
     condition: str = "",
+    given: str = "",
 ) -> Single:
     """Return `constants(N)` for the N given, or for the smallest N whose bound is the accuracy.
 
@@ -257,6 +288,7 @@ def for_accuracy_or_iterations(
         iterations: N; or None.
         first: the smallest N to which the theorem applies.
         condition: why, for the message.
+        given: what the constants follow from, for the other message.
 
     Raises:
         ValueError: unless exactly one of the two is given, for numbers out of range, or if the
@@ -275,13 +307,17 @@ def for_accuracy_or_iterations(
         return constants(int(iterations))
     if iterations is None and accuracy is not None:
         check_positive("accuracy", accuracy, finite=True)
-        return constants(_smallest(lambda n: constants(n).bound <= accuracy, first, accuracy))
+
+        def reached(n: int) -> bool:
+            return constants(n).bound <= accuracy
+
+        return constants(_smallest(reached, first, accuracy, given))
     raise ValueError(
         f"Give either accuracy or iterations, got accuracy={accuracy} and iterations={iterations}."
     )
 
 
-def _smallest(reached: Callable[[int], bool], first: int, accuracy: float) -> int:
+def _smallest(reached: Callable[[int], bool], first: int, accuracy: float, given: str) -> int:
     if reached(first):
         return first
     failing = first
@@ -289,8 +325,8 @@ def _smallest(reached: Callable[[int], bool], first: int, accuracy: float) -> in
         failing *= 2
         if failing > 2**52:
             raise ValueError(
-                f"accuracy {accuracy} takes more than 2^53 iterations; ask for less accuracy, or "
-                "average more gradients in each."
+                f"accuracy {accuracy} takes more than 2^53 iterations{given}; ask for less "
+                "accuracy, or average more gradients in each."
             )
     candidates = range(failing + 1, 2 * failing + 1)
     return candidates[bisect_left(candidates, True, key=reached)]

@@ -15,6 +15,8 @@ from clipjax.optim._checks import (
     check_floating,
     check_interval,
     check_key,
+    check_like,
+    naming,
 )
 from clipjax.optim._trees import wide_dtype
 from clipjax.optim.clipping.norms import scaled_norm
@@ -79,7 +81,8 @@ def estimate_smoothness(
 
     start = optax.tree.random_like(key, params)
     start = scaled(start, scaled_norm(start).norm())
-    _, norms = jax.lax.scan(step, start, length=steps)
+    with naming("fn", "params"):
+        _, norms = jax.lax.scan(step, start, length=steps)
     return norms[-1]
 
 
@@ -113,7 +116,7 @@ def estimate_smoothness_from_gradients(points: optax.Params, gradients: optax.Up
     check_floating(gradients, "gradients")
     points, gradients = jax.tree.map(jnp.asarray, (points, gradients))
     _count("points", points, 2)
-    _count("gradients", gradients, 2)
+    check_like("gradients", gradients, "points", points)
 
     def lengths_of_steps(tree: optax.Params) -> jax.Array:
         dtype = wide_dtype(tree)
@@ -169,15 +172,12 @@ def estimate_noise_scale(
     check_interval("moment", moment, 1, 2, closed_low=False)
     check_floating(gradients, "gradients")
     gradients = jax.tree.map(jnp.asarray, gradients)
+    count = _count("gradients", gradients, 2 if mean is None else 1)
     if mean is not None:
         check_floating(mean, "mean")
         mean = jax.tree.map(jnp.asarray, mean)
-        if jax.tree.structure(mean) != jax.tree.structure(gradients):
-            raise ValueError(
-                "mean must be a tree like one gradient, "
-                f"{jax.tree.structure(gradients)}, got {jax.tree.structure(mean)}."
-            )
-    count = _count("gradients", gradients, 2 if mean is None else 1)
+        one = jax.eval_shape(lambda tree: jax.tree.map(lambda leaf: leaf[0], tree), gradients)
+        check_like("mean", mean, "one of the gradients", one)
     dtype = wide_dtype(gradients)
     wide = jax.tree.map(lambda leaf: leaf.astype(dtype), gradients)
     centre = jax.tree.map(lambda leaf: jnp.mean(leaf, axis=0), wide) if mean is None else mean

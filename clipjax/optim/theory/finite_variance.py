@@ -65,7 +65,7 @@ def clipped_sgd_constants(
         accelerated gradient clipping, 2020 (https://arxiv.org/abs/2005.10785), the theorem on
         clipped-SGD in the convex case.
     """
-    check_assumptions(
+    given = check_assumptions(
         smoothness=smoothness,
         distance=distance,
         noise_scale=noise_scale,
@@ -90,7 +90,7 @@ def clipped_sgd_constants(
             bound=80 * C2 * L * distance**2 * log / n,
         )
 
-    return solve(constants, accuracy, iterations, failure_probability)
+    return solve(constants, accuracy, iterations, failure_probability, given)
 
 
 def clipped_sstm_constants(
@@ -150,7 +150,7 @@ def clipped_sstm_constants(
         Gorbunov, Danilova, Gasnikov, 2020 (https://arxiv.org/abs/2005.10785), the theorem on
         clipped-SSTM in the convex case, and its corollary for batches of one.
     """
-    check_assumptions(
+    given = check_assumptions(
         smoothness=smoothness,
         distance=distance,
         noise_scale=noise_scale,
@@ -173,7 +173,7 @@ def clipped_sstm_constants(
             total_weight=n * (n + 3) / 2,
         )
 
-    return solve(constants, accuracy, iterations, failure_probability)
+    return solve(constants, accuracy, iterations, failure_probability, given)
 
 
 def restarted_clipped_sgd_constants(

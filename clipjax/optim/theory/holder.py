@@ -61,7 +61,7 @@ def holder_clipped_sgd_constants(
         non-smooth stochastic optimization with heavy-tailed noise, 2021
         (https://arxiv.org/abs/2106.05958), clipped-SGD in the convex case.
     """
-    check_assumptions(
+    given = check_assumptions(
         holder_constant=holder_constant,
         holder_exponent=holder_exponent,
         distance=distance,
@@ -87,7 +87,7 @@ def holder_clipped_sgd_constants(
             bound=C2 * distance**2 / (rate * n),
         )
 
-    return solve(constants, accuracy, None, failure_probability)
+    return solve(constants, accuracy, None, failure_probability, given)
 
 
 def holder_clipped_sstm_constants(
@@ -149,7 +149,7 @@ def holder_clipped_sstm_constants(
         Gorbunov, Danilova, Shibaev, Dvurechensky, Gasnikov, 2021
         (https://arxiv.org/abs/2106.05958), clipped-SSTM in the convex case.
     """
-    check_assumptions(
+    given = check_assumptions(
         holder_constant=holder_constant,
         holder_exponent=holder_exponent,
         distance=distance,
@@ -177,4 +177,4 @@ def holder_clipped_sstm_constants(
             step_offset=1,
         )
 
-    return solve(constants, accuracy, None, failure_probability)
+    return solve(constants, accuracy, None, failure_probability, given)

@@ -3,6 +3,7 @@
 import math
 from functools import partial
 
+from clipjax.optim._checks import check_count
 from clipjax.optim.theory._common import check_assumptions, restarted
 from clipjax.optim.theory.constants import (
     BatchSizes,
@@ -66,7 +67,7 @@ def infinite_variance_clipped_sgd_constants(
         High-probability bounds for stochastic optimization and variational inequalities: the case
         of unbounded variance, 2023 (https://arxiv.org/abs/2302.00999), clipped-SGD, convex case.
     """
-    check_assumptions(
+    given = check_assumptions(
         smoothness=smoothness,
         distance=distance,
         noise_scale=noise_scale,
@@ -86,7 +87,9 @@ def infinite_variance_clipped_sgd_constants(
             bound=2 * distance**2 / (rate * n),
         )
 
-    return for_accuracy_or_iterations(constants, accuracy, iterations, 2, " (N = K + 1, K ≥ 1)")
+    return for_accuracy_or_iterations(
+        constants, accuracy, iterations, 2, " (N = K + 1, K ≥ 1)", given
+    )
 
 
 def infinite_variance_clipped_sstm_constants(
@@ -143,7 +146,8 @@ def infinite_variance_clipped_sstm_constants(
         Sadiev, Danilova, Gorbunov, Horváth, Gidel, Dvurechensky, Gasnikov, Richtárik, 2023
         (https://arxiv.org/abs/2302.00999), clipped-SSTM, convex case.
     """
-    check_assumptions(
+    check_count("batch_size", batch_size, minimum=1)
+    given = check_assumptions(
         smoothness=smoothness,
         distance=distance,
         noise_scale=noise_scale,
@@ -166,7 +170,7 @@ def infinite_variance_clipped_sstm_constants(
             bound=6 * a * smoothness * distance**2 / (n * (n + 3)),
         )
 
-    return for_accuracy_or_iterations(constants, accuracy, iterations)
+    return for_accuracy_or_iterations(constants, accuracy, iterations, given=given)
 
 
 def restarted_infinite_variance_clipped_sstm_constants(

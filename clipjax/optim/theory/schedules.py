@@ -84,7 +84,7 @@ def sgd_convex_schedule(
     """
     check_positive("distance", distance, finite=True)
     check_positive("noise_scale", noise_scale, finite=True)
-    check_count("iterations", iterations, minimum=1, required=True)
+    check_count("iterations", iterations, minimum=1)
 
     def schedule(count: jax.typing.ArrayLike) -> jax.Array:
         del count

@@ -145,9 +145,9 @@ def average_iterates(
         theorem on clipped-SGD.
     """
     check_transformation("inner", inner)
-    check_count("start", start, required=True)
-    check_interval("decay", decay, 0, 1, closed_high=False)
-    check_interval("weights", weights, 0, jnp.inf, closed_high=False)
+    check_count("start", start)
+    check_interval("decay", decay, 0, 1, closed_high=False, optional=True)
+    check_interval("weights", weights, 0, jnp.inf, closed_high=False, optional=True, schedule=True)
     if weights is not None and decay is not None:
         raise ValueError(f"Give average_iterates weights or a decay, not both (decay={decay}).")
     inner = optax.with_extra_args_support(inner)

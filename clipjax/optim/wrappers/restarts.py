@@ -82,7 +82,7 @@ def run_lengths(restart_steps: int | Sequence[int]) -> np.ndarray:
             f"restart_steps must be a flat list of whole numbers, at least one, got "
             f"{restart_steps}; {remedy}."
         )
-    check_count("restart_steps", steps, minimum=1)
+    check_count("restart_steps", steps, minimum=1, arrays=True)
     lengths = np.diff(steps, prepend=0) if steps.ndim else steps
     if np.any(lengths < 1):
         raise ValueError(f"restart_steps must increase, got {restart_steps}; {remedy}.")
@@ -144,6 +144,7 @@ def with_restarts(
 
     def method(run: jax.Array) -> optax.GradientTransformationExtraArgs:
         built = inner if isinstance(inner, optax.GradientTransformation) else inner(run)
+        check_transformation("what inner returns" if built is not inner else "inner", built)
         return optax.with_extra_args_support(built)
 
     def due(count: jax.Array, run: jax.Array) -> jax.Array:

@@ -199,7 +199,10 @@ SCHEDULE = graduated_schedule(0.1, 8, 3, momentum=0.9)
     ("call", "message"),
     [
         (lambda: implicit_graduated_optimization(SCHEDULE, 2, 16), "larger than a batch"),
-        (lambda: implicit_graduated_optimization(SCHEDULE, 0, 4), "one outer step or more"),
+        (
+            lambda: implicit_graduated_optimization(SCHEDULE, 0, 4),
+            "steps_per_stage must be a whole number >= 1",
+        ),
         (
             lambda: implicit_graduated_optimization(SCHEDULE, None, 4),
             "either steps_per_stage or examples_per_stage",

@@ -292,8 +292,8 @@ def schedule(**options):
             lambda: plan_stages(schedule(), 1, 32, examples_per_stage=64),
             "either steps_per_stage or examples_per_stage",
         ),
-        (lambda: plan_stages(schedule(), 0, 32), "must last one outer step or more"),
-        (lambda: plan_stages(schedule(), (1, 2, 0, 1, 1), 32), "must last one outer step or more"),
+        (lambda: plan_stages(schedule(), 0, 32), "steps_per_stage must be a whole number >= 1"),
+        (lambda: plan_stages(schedule(), (1, 2, 0, 1, 1), 32), "whole number >= 1, got 0"),
         (lambda: plan_stages(schedule(), (1, 2), 32), "each of the 5 stages, got 2"),
         (
             lambda: plan_stages(schedule(), None, 32, examples_per_stage=(64, 64)),
