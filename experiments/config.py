@@ -18,6 +18,7 @@ from experiments.setup.config import (
     NoiseProbe,
     Optimizer,
     ResNet18,
+    Rule,
     Run,
     SRResNet,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "NoiseProbe",
     "Optimizer",
     "ResNet18",
+    "Rule",
     "Run",
     "SRResNet",
 ]
