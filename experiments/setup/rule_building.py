@@ -212,6 +212,8 @@ def _fault(rule: Rule, setting: Setting, params: Any, traced: Any) -> _Fault | N
             return None
         doing = "cannot start on this network"
         state = made.init(params)
+        if any(jnp.issubdtype(x.dtype, jax.dtypes.prng_key) for x in jax.tree.leaves(state)):
+            raise ValueError("its state holds a random key, which checkpoints do not keep")
         doing = "cannot do a step on this network"
         updates, state = made.update(params, state, params, weight=jnp.ones(()))
         moved = optax.apply_updates(params, updates)
