@@ -7,9 +7,21 @@ import tempfile
 # Simulated devices deadlock on few cores unless the host thread pool is larger than their number.
 os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-).strip()
+# Nearly all the time of the tests goes into compiling small programs. XLA's older emitters and one
+# code file a program take a quarter of it; LLVM's optimisations stay, for the long runs. Flags of
+# the user come later and win. Programs that tests start (tests/experiments/cli.py) get none of
+# these, and compile as users do.
+QUICK_TO_COMPILE = (
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        *QUICK_TO_COMPILE,
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_force_host_platform_device_count=8",
+    ]
+)
 
 # Tests prepare the embedded data sets anew, for this session alone: what an earlier version left in
 # the user's cache must not decide. Workers inherit the folder from the process that starts them.

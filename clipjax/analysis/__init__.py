@@ -21,6 +21,12 @@ from clipjax.analysis.nice_bounds import (
     gamma_lower_bound,
     sufficient_level,
 )
+from clipjax.analysis.performance_profiles import (
+    benchmark_score,
+    performance_profile,
+    performance_ratios,
+    workload_times,
+)
 from clipjax.analysis.quadrature import Quadrature, noise_quadrature, smooth
 from clipjax.analysis.quantiles import Quantiles, bootstrap_ranks, quantiles
 from clipjax.analysis.sigma_nice import (
@@ -61,6 +67,7 @@ __all__ = [
     "alignment_probability_uniform_angle",
     "alignment_threshold",
     "arrival_level",
+    "benchmark_score",
     "block_tail_index",
     "bootstrap_ranks",
     "check_new_sigma_nice",
@@ -80,10 +87,13 @@ __all__ = [
     "noise_quadrature",
     "normal_quantiles",
     "outlier_ratios",
+    "performance_profile",
+    "performance_ratios",
     "quantiles",
     "smooth",
     "smoothed_minimisers",
     "strong_convexity_radius",
     "sufficient_level",
     "survival",
+    "workload_times",
 ]

@@ -1,9 +1,10 @@
 """From a grid's folder to report.md, report.html and figures/*.png."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import rich.table
 from rich.console import Console
@@ -14,11 +15,13 @@ from experiments.report import (
     export,
     graduated,
     page,
+    profiles,
     published,
     results,
     scores,
     sections,
     tail_results,
+    time_to_target,
 )
 from experiments.report.results import Grid
 from experiments.report.sections import Tails
@@ -90,8 +93,14 @@ def read(workdir: Path) -> tuple[Grid, Tails | None]:
     return grid, heavy
 
 
-def make_page(grid: Grid, heavy: Tails | None, *, thesis: bool = False) -> page.Page:
-    """Return the page, its figures drawn; `thesis` as `write_report`."""
+def make_page(
+    grid: Grid,
+    heavy: Tails | None,
+    *,
+    thesis: bool = False,
+    targets: Mapping[str, float] = MappingProxyType({}),
+) -> page.Page:
+    """Return the page, its figures drawn; `thesis` as `write_report`, `targets` of tasks."""
     made = []
     with style():
         if grid:
@@ -101,6 +110,7 @@ def make_page(grid: Grid, heavy: Tails | None, *, thesis: bool = False) -> page.
             if thesis or published.own_data(grid):
                 made.append(published.section(grid))
             made.append(sections.learning(grid))
+            made.append(profiles.section(grid, targets))
             made += sections.sample_pictures(grid)
         if heavy is not None:
             made.append(sections.heavy_tails(heavy))
@@ -138,6 +148,8 @@ class ReportCommand(Command):
 
     thesis: bool = False
     """Set the published scores of these methods beside ours, whatever the data are."""
+    targets: tuple[str, ...] = ()
+    """Scores to reach, as TASK=VALUE (digits=0.95); for other tasks what half of the runs reach."""
     tables: Path | None = None
     """Also write the page without its figures to this file, as Markdown."""
     curves: Path | None = None
@@ -148,10 +160,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report from the command line."""
     command = parse(ReportCommand, arguments)
     grid, heavy = read(command.workdir)
-    made = make_page(grid, heavy, thesis=command.thesis)
+    targets = time_to_target.read_targets(command.targets, grid)
+    made = make_page(grid, heavy, thesis=command.thesis, targets=targets)
     written = [write_page(made, command.workdir, "report")]
     line = f"python -m experiments.report --workdir {shlex.quote(str(command.workdir))}"
     line += " --thesis" if command.thesis else ""
+    line += f" --targets {shlex.join(command.targets)}" if command.targets else ""
     if command.tables is not None:
         text = export.tables(made, f"{line} --tables {shlex.quote(str(command.tables))}")
         written.append(_write(command.tables, text.encode()))

@@ -245,6 +245,7 @@ def test_the_page_is_one_file_that_holds_its_figures(grid):
         "samples_classification.png",
         "samples_segmentation.png",
         "samples_photos.png",
+        "performance_profile.png",
         "quantiles.png",
         "survival.png",
     }
@@ -272,7 +273,7 @@ def test_written_again_the_report_is_the_same(small):
     report.write_report(small)
     first = {p: p.read_bytes() for p in small.rglob("*") if p.suffix in (".html", ".md", ".png")}
     report.write_report(small)
-    assert len(first) == 5
+    assert len(first) == 6
     assert all(path.read_bytes() == content for path, content in first.items())
     assert not list(small.rglob("*.tmp"))
 

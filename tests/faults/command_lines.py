@@ -16,6 +16,7 @@ from experiments.high_probability.config import Config as HighProbability
 from experiments.landscape import LandscapeCommand
 from experiments.noise import NoiseCommand
 from experiments.prepare import PrepareCommand
+from experiments.profiles import ProfilesCommand
 from experiments.report.write import ReportCommand
 from experiments.smoothing import SmoothingCommand
 from experiments.theorem_check import TheoremCommand
@@ -47,6 +48,7 @@ LINES = {
     ),
     "prepare": _line("--dataset digits --data-dir data"),
     "report": _line("--workdir grid", "grid"),
+    "profiles": _line("--times times.csv --variants wmt=wmt_glu --workdir new", "times"),
 }
 
 DEFAULTS: dict[str, tuple[type, dict[str, Any]]] = {
@@ -61,6 +63,7 @@ DEFAULTS: dict[str, tuple[type, dict[str, Any]]] = {
     "explicit_graduated": (ExplicitGraduatedCommand, {}),
     "prepare": (PrepareCommand, {}),
     "report": (ReportCommand, {}),
+    "profiles": (ProfilesCommand, {}),
 }
 """The dataclass of each command's flags, and the values of fields that have no default."""
 

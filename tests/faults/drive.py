@@ -34,6 +34,7 @@ COMMANDS = {
     "explicit_graduated": "experiments.explicit_graduated",
     "prepare": "experiments.prepare",
     "report": "experiments.report.write",
+    "profiles": "experiments.profiles",
 }
 """Where the `main` of each command is."""
 

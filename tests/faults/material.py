@@ -39,6 +39,14 @@ TAIL = tuple(_TAIL.split())
 """Flags of a high_probability experiment of a second."""
 
 
+TIMES = """submission,workload,study,trial,time_to_target_s
+a,wmt,0,0,2
+a,wmt_glu,0,0,nan
+b,wmt,0,0,3
+b,wmt_glu,0,0,5
+"""
+
+
 def tiny_run() -> configs.Run:
     """Return the run that `TINY` yields."""
     names: dict = {}
@@ -50,7 +58,8 @@ def make(folder: Path) -> None:
     """Make everything, each in a folder of its own.
 
     configs: tiny.py, tiny_grid.py; run: a finished run; grid: one of two methods; tail: a finished
-    experiment; chunks: one that was stopped half-way; data: digits, prepared; raw: `write_raw`.
+    experiment; chunks: one that was stopped half-way; data: digits, prepared; raw: `write_raw`;
+    times: times.csv, of two submissions.
     """
     (folder / "configs").mkdir(parents=True)
     tiny, grid = folder / "configs" / "tiny.py", folder / "configs" / "tiny_grid.py"
@@ -70,6 +79,8 @@ def make(folder: Path) -> None:
     follow(tail, folder / "chunks" / "chunks_of", should_stop=lambda: next(asked))
     data.prepare("digits", folder / "data" / "data")
     write_raw(folder / "raw" / "raw")
+    (folder / "times").mkdir()
+    (folder / "times" / "times.csv").write_text(TIMES)
 
 
 def write_raw(folder: Path) -> None:

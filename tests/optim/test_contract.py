@@ -4,10 +4,10 @@ A new transformation is one `Row` below; `test_every_public_transformation_has_a
 Trees are tiny and most loops run without jit, where operations are compiled once for all rows.
 """
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import chex
@@ -25,7 +25,7 @@ from clipjax.problems import Rosenbrock
 from tests.optim.problems import gradients, tree
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """A public transformation and what is true of it.
 
@@ -40,7 +40,7 @@ class Row:
         iterates: whether updates have the dtype of the parameters, not of the gradients.
         planned: whether a change of a number from outside acts one step later.
         conditional: whether it steps through a `lax.cond`, which without jit is compiled in every
-            step: `build` compiles its update once.
+            step: `build` compiles its update, once for all tests.
         non_finite: where one NaN of a gradient makes the update of its step NaN, once warm-ups are
             over: in "everything", in its "tensor" or in its "coordinate". No row skips such a
             gradient by itself; `optax.apply_if_finite` around any of them does.
@@ -69,8 +69,17 @@ class Row:
         return self.make(**{**self.numbers, **numbers, **self.options})
 
     def build(self, **numbers):
+        if self.conditional and not numbers:
+            return built_once(self, jax.config.jax_enable_x64)
         tx = optax.chain(self.bare(**numbers), *self.after)
         return compiled(tx) if self.conditional else tx
+
+
+@functools.cache
+def built_once(row, wide):
+    """`wide`: numbers kept by a transformation have the dtype of where it was built."""
+    assert wide == jax.config.jax_enable_x64
+    return compiled(optax.chain(row.bare(), *row.after))
 
 
 def compiled(tx):
@@ -118,14 +127,14 @@ def graduated_schedule(learning_rate):
 
 def graduated(learning_rate, clip_level):
     """Each batch two micro-batches."""
-    inner = partial(clipjax.clipped_sgd, clip_level=clip_level)
+    inner = functools.partial(clipjax.clipped_sgd, clip_level=clip_level)
     schedule = graduated_schedule(learning_rate)
     return twice(clipjax.implicit_graduated_optimization(schedule, (1, 1, 50), 1, inner=inner))
 
 
 def staged(learning_rate, clip_level):
     plan = clipjax.plan_stages(graduated_schedule(learning_rate), (1, 1, 50), 1)
-    return clipjax.staged(partial(clipjax.clipped_sgd, clip_level=clip_level), plan)
+    return clipjax.staged(functools.partial(clipjax.clipped_sgd, clip_level=clip_level), plan)
 
 
 def restarted_sstm(learning_rate, smoothness, clip_level):
@@ -367,6 +376,7 @@ STATIC = (
 every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 
 
+@functools.cache
 def injected(row):
     static = [name for name in STATIC if name in inspect.signature(row.make).parameters]
     factory = optax.inject_hyperparams(row.make, static_args=static)
