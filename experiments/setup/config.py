@@ -299,7 +299,10 @@ class LearningRateSchedule:
         elif self.kind == "exponential" and self.every is None:
             missing = "every is None; expected the steps in which the rate falls by the factor"
         elif self.kind == "step" and (self.every is None) == (not self.milestones):
-            missing = f"every is {self.every}; expected exactly one of every and milestones"
+            missing = (
+                f"every is {self.every} and LearningRateSchedule.milestones is "
+                f"{self.milestones}; expected exactly one of the two"
+            )
         elif self.kind == "wsd" and self.decay_share is None:
             missing = "decay_share is None; expected a share of the steps, such as 0.2"
         if missing:
