@@ -18,8 +18,8 @@ import jax
 from rich.console import Console
 from rich.table import Table
 
+from experiments.setup import build, config_files
 from experiments.setup import config as configs
-from experiments.setup import config_files
 from experiments.setup.cli import (
     Command,
     explain,
@@ -78,6 +78,8 @@ def run_grid(
     """
     runs = expand(grid)
     summaries = []
+    for run in grid.runs.values():  # a mistyped name in the last is told now, not in an hour
+        build.check_text(run, bench.allow)
     began = time.monotonic()
     for number, (folder, run) in enumerate(runs.items(), 1):
         summary = finished(workdir / folder, run)
@@ -134,6 +136,8 @@ class CompareCommand(Command):
     """Words; runs whose key (task/method) contains one of them."""
     seeds: tuple[int, ...] = ()
     """Instead of the grid's."""
+    allow_import: tuple[str, ...] = ()
+    """Packages whose names the run's optimizer may say, where it is a text."""
 
 
 def load_grid(path: Path, *, small: bool = False) -> configs.Grid:
@@ -151,7 +155,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command.seeds:
         grid = dataclasses.replace(grid, seeds=command.seeds)
     start_jax(command)
-    bench = Workbench(command.data_dir)
+    bench = Workbench(command.data_dir, command.allow_import)
     with working_in(command.workdir):
         summaries = run_grid(grid, command.workdir, bench, should_stop=stop_on_signal())
     if summaries is None:

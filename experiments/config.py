@@ -19,6 +19,7 @@ from experiments.setup.config import (
     NoiseProbe,
     Optimizer,
     ResNet18,
+    Rule,
     Run,
     SRResNet,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "NoiseProbe",
     "Optimizer",
     "ResNet18",
+    "Rule",
     "Run",
     "SRResNet",
     "Search",

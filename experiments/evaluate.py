@@ -39,6 +39,8 @@ class EvaluateCommand(Command):
     """Its split; None takes the first there is of test, validation, val."""
     write: bool = False
     """Replace metrics, class names and sample pictures in the run's folder by what is measured."""
+    allow_import: tuple[str, ...] = ()
+    """Packages whose names the run's optimizer may say, where it is a text."""
 
 
 def restore(workdir: Path, bench: Workbench) -> tuple[configs.Run, TrainState]:
@@ -131,7 +133,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate from the command line."""
     command = parse(EvaluateCommand, arguments)
     start_jax(command)
-    bench = Workbench(command.data_dir)
+    bench = Workbench(command.data_dir, command.allow_import)
     with working_in(command.workdir) if command.write else contextlib.nullcontext():
         metrics = evaluate_run(
             command.workdir, bench, command.dataset, command.split, write=command.write

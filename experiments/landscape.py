@@ -65,6 +65,8 @@ class LandscapeCommand(Command):
     """Points of the plane evaluated at once."""
     seed: Annotated[int, SEED] = 0
     """Of the random directions."""
+    allow_import: tuple[str, ...] = ()
+    """Packages whose names the run's optimizer may say, where it is a text."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -222,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parse(LandscapeCommand, arguments)
     start_jax(command)
     with working_in(command.workdir):
-        summary, arrays = measure(command, Workbench(command.data_dir))
+        summary, arrays = measure(command, Workbench(command.data_dir, command.allow_import))
         if jax.process_index() == 0:
             write_npz(command.workdir / "landscape.npz", arrays)
             write_json(command.workdir / "landscape.json", summary)

@@ -57,6 +57,8 @@ class NoiseCommand(Command):
     """Gradients in memory at once."""
     seed: Annotated[int, SEED] = 0
     """Which examples, which minibatches, which Gaussian sample."""
+    allow_import: tuple[str, ...] = ()
+    """Packages whose names the run's optimizer may say, where it is a text."""
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -129,7 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parse(NoiseCommand, arguments)
     start_jax(command)
     with working_in(command.workdir):
-        summary, arrays = measure(command, Workbench(command.data_dir))
+        summary, arrays = measure(command, Workbench(command.data_dir, command.allow_import))
         if jax.process_index() == 0:
             write_npz(command.workdir / "noise.npz", arrays)
             write_json(command.workdir / "noise.json", summary)

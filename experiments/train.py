@@ -16,7 +16,7 @@ import tyro
 
 from clipjax.train.loop import NonFiniteLoss
 from experiments.setup import config as configs
-from experiments.setup import config_files
+from experiments.setup import config_files, rule_flags
 from experiments.setup.cli import (
     Command,
     explain,
@@ -40,6 +40,11 @@ class TrainCommand(Command):
     """A file that yields a Run."""
     small: bool = False
     """The file's small form: embedded data and a narrow network, minutes on a CPU."""
+    optimizer: str | None = None
+    """Instead of the file's, any Optax transformation as a text, as "adamw(lr, weight_decay=wd)";
+    --rates.lr 3e-4 and so on are its values."""
+    allow_import: tuple[str, ...] = ()
+    """Packages whose names the text may say beside clipjax, optax, jax.numpy and math."""
     run: Annotated[configs.Run, tyro.conf.arg(name="")] = tyro.MISSING
     """The run, flag by flag; defaults are the file's."""
 
@@ -49,12 +54,16 @@ def parse_train(arguments: Sequence[str]) -> TrainCommand:
     first = argparse.ArgumentParser(program(), add_help=False, allow_abbrev=False)
     first.add_argument("--config", type=Path, default=TrainCommand.config)
     first.add_argument("--small", action="store_true")
+    first.add_argument("--optimizer")
     known = first.parse_known_args(arguments)[0]
     path = known.config
     run = config_files.load(path, small=known.small)
     if not isinstance(run, configs.Run):
         raise ValueError(f"{path} is a grid; run it with python -m experiments.compare")
-    return parse(TrainCommand, arguments, config=path, run=run)
+    run = rule_flags.apply(run, known.optimizer, rule_flags.rates_given(arguments))
+    kind, defaults = rule_flags.with_flags(TrainCommand, run)
+    arguments = rule_flags.in_short(arguments)
+    return parse(kind, arguments, config=path, run=run, **defaults)
 
 
 def one_line(metrics: Mapping[str, float | None]) -> str:
@@ -75,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train one run from the command line."""
     command = parse_train(sys.argv[1:] if arguments is None else arguments)
     start_jax(command)
-    bench = Workbench(command.data_dir)
+    bench = Workbench(command.data_dir, command.allow_import)
     summary = run_one(command.run, command.workdir, bench, should_stop=stop_on_signal())
     if summary is None:
         return stopped(command.workdir)

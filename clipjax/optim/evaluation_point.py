@@ -89,7 +89,7 @@ def eval_params(opt_state: optax.OptState, params: optax.Params) -> optax.Params
         >>> print(eval_params(state, x))  # z = 4, 3, 1.5 and α = 1, 1.5: y = (1·3 + 1.5·1.5)/2.5
         [2.1]
     """
-    states = find_states(opt_state, (HasEvaluationPoint, optax.contrib.ScheduleFreeState))
+    states = _states(opt_state)
     if not states:
         raise ValueError(
             "eval_params found no method that keeps an evaluation point (clipped_sstm, "
@@ -116,6 +116,28 @@ def eval_params(opt_state: optax.OptState, params: optax.Params) -> optax.Params
             owners[leaf] = number
             leaves[leaf] = answer.astype(leaves[leaf].dtype)
     return jax.tree.unflatten(treedef, leaves)
+
+
+def has_evaluation_point(opt_state: optax.OptState) -> bool:
+    """Return whether a state holds a method that `eval_params` finds.
+
+    Args:
+        opt_state: the state of an optimizer, or its shapes.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from clipjax import average_iterates
+        >>> sgd = optax.sgd(0.1)
+        >>> has_evaluation_point(sgd.init(jnp.ones(2)))
+        False
+        >>> has_evaluation_point(average_iterates(sgd).init(jnp.ones(2)))
+        True
+    """
+    return bool(_states(opt_state))
+
+
+def _states(opt_state: optax.OptState) -> list[tuple[str, Any]]:
+    return find_states(opt_state, (HasEvaluationPoint, optax.contrib.ScheduleFreeState))
 
 
 _NOT_COVERED = object()

@@ -44,7 +44,8 @@ class Controls(NamedTuple):
     seed: jax.Array
     """uint32 (): initial parameters and dropout are functions of it (and of the step)."""
     rates: dict[str, jax.Array]
-    """float32 () each: learning rate, clip level, smoothness, ..."""
+    """float32 () each: learning rate, clip level, smoothness, ...; what else an optimizer takes at
+    run time, such as a seed, has its own dtype."""
 
 
 class Accumulator(NamedTuple):
@@ -137,6 +138,15 @@ class Program:
             "average": compiled(self.evaluation_params, (whole, whole)),
         }.items():
             object.__setattr__(self, name, fn)
+
+    def parameter_shapes(self, batch: Batch) -> Params:
+        """Return the shapes of the parameters; nothing is computed."""
+
+        def params(batch: Batch) -> Params:
+            inputs = self.task.inputs(batch)[:1]
+            return self.model.init(jax.random.key(0), inputs, train=False)["params"]
+
+        return jax.eval_shape(params, batch)
 
     def _init(self, pretrained: Params | None, controls: Controls, batch: Batch) -> TrainState:
         key = jax.random.key(controls.seed)

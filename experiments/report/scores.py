@@ -130,8 +130,15 @@ def _baselines(
 
 
 def _settings(group: Group) -> str:
-    """Return the optimizer's rates, and the kind of clipping where it is not the global norm's."""
+    """Return the optimizer's rates, and the kind of clipping where it is not the global norm's.
+
+    Of an optimizer that is a text, this text, or its label, and its values.
+    """
     optimizer: Mapping[str, Any] = {**group.runs[0].summary["config"]["optimizer"]}
+    if "text" in optimizer:
+        values = ", ".join(f"{name} {value:g}" for name, value in optimizer["rates"].items())
+        said = optimizer.get("label") or optimizer["text"]
+        return f"{said}: {values}" if values else said
     kind = {"value": " per coordinate", "tensor_norm": " per tensor"}.get(
         str(optimizer.get("clip")), ""
     )

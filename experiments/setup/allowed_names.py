@@ -3,8 +3,8 @@
 A text comes from a command line, and may have been copied from anywhere. So a name is looked up in
 a stated set of packages (`PACKAGES`). Others are allowed by whoever starts the program:
 
-- `--allow-import my_package` on the command line, or `allow_import=("my_package",)` in a config
-  file, which is a Python program already;
+- `--allow-import my_package` on the command line, or `allow_import=("my_package",)` (of a `Rule`:
+  `allow=...`) in a config file, which is a Python program already;
 - an installed package that registers itself: `[project.entry-points."clipjax.allow"]` in its
   pyproject.toml, with a line such as `mine = "my_package"`.
 
@@ -68,7 +68,8 @@ def resolve(name: str, allow: Sequence[str] = ()) -> Any:
         Traceback (most recent call last):
             ...
         ValueError: 'os.system' may not be named: 'os' is none of clipjax, jax.numpy, math, numpy,
-        optax. If you trust it: --allow-import os (in a config file allow_import=("os",))
+        optax. If you trust it: --allow-import os (in a config file allow_import=("os",), in a Rule
+        allow=("os",))
     """
     parts = name.split(".")
     for other in allow:
@@ -114,7 +115,8 @@ def _registered() -> tuple[str, ...]:
 
 def _cure(package: str) -> str:
     return (
-        f'If you trust it: --allow-import {package} (in a config file allow_import=("{package}",))'
+        f'If you trust it: --allow-import {package} (in a config file allow_import=("{package}",), '
+        f'in a Rule allow=("{package}",))'
     )
 
 

@@ -16,10 +16,13 @@ import clipjax
 from clipjax import data as datasets
 from clipjax import models, tasks
 from clipjax.models import pretrained
+from clipjax.optim.clipping.norms import all_clip_stats
 from clipjax.train.loop import Plan, Stage
 from clipjax.train.step import Controls, Program, controls
-from clipjax.typing import Task
-from experiments.setup import config, inputs
+from clipjax.typing import Batch, Task
+from experiments.setup import config, inputs, memory, rule_building
+from experiments.setup.rule_building import Setting
+from experiments.setup.schedules import schedule_shape as schedule_shape
 
 FACTORIES: dict[type, Callable[..., optax.GradientTransformationExtraArgs]] = {
     config.SGD: optax.sgd,
@@ -137,35 +140,17 @@ def make_model(run: config.Run, num_classes: int) -> Any:
     return getattr(models, type(run.model).__name__)(**fields)
 
 
-def schedule_shape(schedule: config.LearningRateSchedule, steps: int) -> optax.Schedule:
-    """Return the learning rate's factor in [0, 1] as a function of the step from 0.
-
-    Examples:
-        >>> shape = schedule_shape(config.LearningRateSchedule("linear", warmup_steps=2), steps=6)
-        >>> [float(shape(k)) for k in range(6)]
-        [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]
-    """
-    warmup = schedule.warmup_steps
-    decay_steps = max(steps - warmup, 1)
-    decay = {
-        "constant": optax.constant_schedule(1.0),
-        "cosine": optax.cosine_decay_schedule(1.0, decay_steps),
-        "linear": optax.linear_schedule(1.0, 0.0, decay_steps),
-    }[schedule.kind]
-    if not warmup:
-        return decay
-    # The first step already moves: a rate of exactly 0 would waste a batch.
-    ramp = optax.linear_schedule(1 / warmup, 1.0, max(warmup - 1, 1))
-    return optax.join_schedules([ramp, decay], [warmup])
-
-
 def rates(optimizer: config.Optimizer) -> dict[str, float]:
     """Return the optimizer's run-time values.
 
     Examples:
         >>> rates(config.ClippedSGD(0.1, clip_level=None))
         {'learning_rate': 0.1}
+        >>> rates(config.Rule("adamw(lr, weight_decay=wd)", lr=0.1, wd=0.05))
+        {'lr': 0.1, 'wd': 0.05}
     """
+    if isinstance(optimizer, config.Rule):
+        return dict(optimizer.rates)
     values = {name: getattr(optimizer, name, None) for name in config.RATES}
     return {name: value for name, value in values.items() if value is not None}
 
@@ -214,7 +199,7 @@ def make_graduated_optimizer(
 def make_optimizer(
     optimizer: config.Optimizer, shape: optax.Schedule | None
 ) -> Callable[[Mapping[str, jax.Array]], optax.GradientTransformationExtraArgs]:
-    """Return rates -> transformation, for use inside compiled functions."""
+    """Return rates -> transformation of a dataclass, for use inside compiled functions."""
     static = {f.name: getattr(optimizer, f.name) for f in dataclasses.fields(optimizer)}
 
     def build(values: Mapping[str, jax.Array]) -> optax.GradientTransformationExtraArgs:
@@ -228,15 +213,24 @@ def make_optimizer(
 
 
 def make_step_metrics(optimizer: config.Optimizer, shape: optax.Schedule | None) -> Callable:
-    """Return (opt_state, rates, step) -> learning rate and, for clipping methods, clip stats."""
-    clips = getattr(optimizer, "clip_level", None) is not None
+    """Return (opt_state, rates, step) -> learning rate and clip stats, of methods that have these.
+
+    Of several clippings in one method the outermost has the plain names, the second `clip_level_2`
+    and so on.
+    """
+    name = "lr" if isinstance(optimizer, config.Rule) else "learning_rate"
 
     def step_metrics(opt_state, values, step):
-        rate = values["learning_rate"]
-        logged = {"learning_rate": rate if shape is None else rate * shape(step)}
-        if clips:
-            stats = clipjax.clip_stats(opt_state)
-            logged |= {"clip_level": stats.level, "clipped_fraction": stats.fraction}
+        logged = {}
+        if name in values:
+            rate = values[name]
+            logged["learning_rate"] = rate if shape is None else rate * shape(step)
+        for number, stats in enumerate(all_clip_stats(opt_state), 1):
+            place = "" if number == 1 else f"_{number}"
+            logged |= {
+                f"clip_level{place}": stats.level,
+                f"clipped_fraction{place}": stats.fraction,
+            }
         return logged
 
     return step_metrics
@@ -267,26 +261,68 @@ def plan(run: config.Run, num_train: int) -> Plan:
 
 def program_key(run: config.Run, num_train: int) -> Any:
     """Return what a compiled program depends on; runs with equal keys share it."""
-    optimizer = dataclasses.replace(run.optimizer, **dict.fromkeys(rates(run.optimizer), 1.0))
-    steps = None if run.schedule.kind == "constant" else plan(run, num_train).steps
+    values, micro_batches = dict.fromkeys(rates(run.optimizer), 1.0), None
+    if isinstance(run.optimizer, config.Rule):
+        optimizer = dataclasses.replace(run.optimizer, rates=values, label=None)
+        micro_batches = run.accumulation if run.optimizer.uses("micro_batches") else None
+    else:
+        optimizer = dataclasses.replace(run.optimizer, **values)
+    steps = plan(run, num_train).steps if run.needs_duration else None
     stages = None
     if run.graduated is not None:
         stages = run.graduated, run.batch_size, run.accumulation, run.duration
     data = run.dataset, run.train_split, run.evaluation_dataset, run.evaluation_split
     weights = run.pretrained, run.pretrained_require
-    return run.task, data, run.model, weights, optimizer, run.schedule, steps, stages
+    how = optimizer, run.schedule, steps, micro_batches, stages
+    return run.task, data, run.model, weights, how
 
 
-def make_program(run: config.Run, sources: Sources, mesh: Mesh) -> Program:
-    """Return the compiled functions of a run."""
+def make_setting(run: config.Run, num_train: int, allow: tuple[str, ...] = ()) -> Setting:
+    """Return what a run gives to its optimizer beside the optimizer's own values."""
+    steps = plan(run, num_train).steps
     shape = None
-    if run.schedule != config.LearningRateSchedule():
-        shape = schedule_shape(run.schedule, plan(run, len(sources[0])).steps)
-    optimizer = make_optimizer(run.optimizer, shape)
     if run.graduated is not None:
-        shape = stage_plan(run, len(sources[0])).learning_rate  # that of a first rate of 1
+        shape = stage_plan(run, num_train).learning_rate  # that of a first rate of 1
+    elif run.schedule != config.LearningRateSchedule():
+        shape = schedule_shape(run.schedule, steps)
+    return Setting(steps, run.accumulation, shape, allow)
+
+
+def check_text(run: config.Run, allow: tuple[str, ...] = ()) -> None:
+    """Raise ValueError if the optimizer of a run is a text that builds none; needs no data."""
+    if isinstance(run.optimizer, config.Rule):
+        some_examples = max(run.batch_size, 10**6)  # how many there are is not known yet
+        rule_building.check(run.optimizer, make_setting(run, some_examples, allow))
+
+
+def check_training(
+    run: config.Run,
+    program: Program,
+    example: Batch,
+    num_train: int,
+    allow: tuple[str, ...] = (),
+) -> None:
+    """Raise ValueError if a run cannot train: its optimizer on its network, or its memory.
+
+    Only shapes are computed.
+    """
+    if isinstance(run.optimizer, config.Rule):
+        setting = make_setting(run, num_train, allow)
+        rule_building.check(run.optimizer, setting, program.parameter_shapes(example))
+    memory.check_training(program, make_controls(run), example)
+
+
+def make_program(
+    run: config.Run, sources: Sources, mesh: Mesh, allow: tuple[str, ...] = ()
+) -> Program:
+    """Return the compiled functions of a run; `allow` are packages that a `Rule` may name."""
+    setting = make_setting(run, len(sources[0]), allow)
+    if isinstance(run.optimizer, config.Rule):
+        optimizer = rule_building.make_rule(run.optimizer, setting)
+    elif run.graduated is not None:
         optimizer = make_graduated_optimizer(run, len(sources[0]))
-    averages = isinstance(run.optimizer, config.ClippedSSTM)
+    else:
+        optimizer = make_optimizer(run.optimizer, setting.shape)
     model = make_model(run, sources[0].num_classes)
     weights = None
     if run.pretrained is not None:
@@ -297,8 +333,8 @@ def make_program(run: config.Run, sources: Sources, mesh: Mesh) -> Program:
         model=model,
         task=make_task(run, sources[0], weights),
         optimizer=optimizer,
-        evaluation_params=clipjax.eval_params if averages else lambda _, params: params,
-        step_metrics=make_step_metrics(run.optimizer, shape),
+        evaluation_params=rule_building.answer,
+        step_metrics=make_step_metrics(run.optimizer, setting.shape),
         mesh=mesh,
         pretrained=None if weights is None else initial_params(run, model, weights),
     )
@@ -313,4 +349,7 @@ def initial_params(run: config.Run, model: Any, weights: pretrained.Pretrained) 
 
 def make_controls(run: config.Run) -> Controls:
     """Return the run's seed and rates."""
-    return controls(run.seed, rates(run.optimizer))
+    made = controls(run.seed, rates(run.optimizer))
+    if isinstance(run.optimizer, config.Rule) and run.optimizer.uses("key"):
+        return made._replace(rates=made.rates | {"seed": made.seed})
+    return made

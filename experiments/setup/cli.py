@@ -21,6 +21,7 @@ from clipjax.train import mesh as meshes
 from clipjax.train.loop import NonFiniteLoss
 from experiments.setup import failures, locks, signals
 from experiments.setup.labels import plain
+from experiments.setup.rules import Rule
 from experiments.setup.signals import EXIT_STOPPED as EXIT_STOPPED
 
 T = TypeVar("T")
@@ -50,6 +51,14 @@ def _paths(info: tyro.constructors.PrimitiveTypeInfo):
 @REGISTRY.primitive_rule
 def _integers(info: tyro.constructors.PrimitiveTypeInfo):
     return _flag("INT", int, integer) if info.type is int else None
+
+
+@REGISTRY.struct_rule
+def _rules(info: tyro.constructors.StructTypeInfo):
+    """A `Rule` has flags of its own: see `experiments.setup.rule_flags`."""
+    if info.type is not Rule:
+        return None
+    return tyro.constructors.StructConstructorSpec(instantiate=lambda: info.default, fields=())
 
 
 def _flag(metavar: str, kind: type, read: Callable[[str], Any]):

@@ -33,6 +33,7 @@ from experiments.setup.checks import (
     check_fields,
 )
 from experiments.setup.checks import nearest as nearest  # for those who name what there is
+from experiments.setup.rules import Rule as Rule  # the fifth optimizer
 
 Dtype: TypeAlias = Literal["float32", "bfloat16"]
 """What a network computes in; parameters, statistics, outputs and iterates stay float32."""
@@ -133,11 +134,11 @@ class ClippedSSTM:
         check_fields(self)
 
 
-Optimizer: TypeAlias = SGD | Adam | ClippedSGD | ClippedSSTM
+Optimizer: TypeAlias = SGD | Adam | ClippedSGD | ClippedSSTM | Rule
 
 RATES = ("learning_rate", "clip_level", "smoothness")
 """The optimizer fields that are values at run time: runs that differ in these alone (and in the
-seed) share one compiled program."""
+seed) share one compiled program. Those of a `Rule` are in its `rates`."""
 
 
 # -- Models: fields are the Flax module's, the number of classes comes from the data --------------
@@ -251,15 +252,66 @@ class Duration:
         return examples
 
 
+_INCREASING = Such(
+    "(each larger than the one before)", lambda steps: list(steps) == sorted(set(steps))
+)
+_USED_BY: dict[str, tuple[str, ...]] = {
+    "factor": ("step", "exponential"),
+    "every": ("step", "exponential"),
+    "milestones": ("step",),
+    "decay_share": ("wsd",),
+}
+"""Which kinds of schedule use a field."""
+
+
 @dataclass(frozen=True)
 class LearningRateSchedule:
-    """How the learning rate moves: warm-up from 0, then constant or decay to 0 at the end."""
+    """How the learning rate moves: a warm-up, then what `kind` says; steps count from its end.
 
-    kind: Literal["constant", "cosine", "linear"] = "constant"
+    `setup.schedules` has the formulas. The values that a kind needs are None for all others.
+    """
+
+    kind: Literal["constant", "cosine", "linear", "step", "exponential", "inverse_sqrt", "wsd"] = (
+        "constant"
+    )
+    """`cosine` and `linear` fall to 0 at the run's end, `wsd` stays and then falls to 0."""
     warmup_steps: CountOrZero = 0
+    factor: Annotated[float, Range(0, 1, open_low=True)] | None = None
+    """Of step and exponential: what the rate is multiplied by, each `every` steps."""
+    every: Count | None = None
+    """Of step and exponential."""
+    milestones: Annotated[tuple[Count, ...], _INCREASING] = ()
+    """Of step, instead of `every`: the steps at which the rate falls."""
+    decay_share: Annotated[float, Range(0, 1, open_low=True)] | None = None
+    """Of wsd (warm-up, stable, decay): the share of the steps in which the rate falls."""
 
     def __post_init__(self):
         check_fields(self)
+        for name, kinds in _USED_BY.items():
+            if getattr(self, name) not in (None, ()) and self.kind not in kinds:
+                raise ValueError(
+                    f"LearningRateSchedule.{name} is {getattr(self, name)}, but the kind is "
+                    f"{self.kind!r}; expected it for {' and '.join(kinds)} alone"
+                )
+        missing = None
+        if self.kind in _USED_BY["factor"] and self.factor is None:
+            missing = "factor is None; expected a number, such as 0.1"
+        elif self.kind == "exponential" and self.every is None:
+            missing = "every is None; expected the steps in which the rate falls by the factor"
+        elif self.kind == "step" and (self.every is None) == (not self.milestones):
+            missing = (
+                f"every is {self.every} and LearningRateSchedule.milestones is "
+                f"{self.milestones}; expected exactly one of the two"
+            )
+        elif self.kind == "wsd" and self.decay_share is None:
+            missing = "decay_share is None; expected a share of the steps, such as 0.2"
+        if missing:
+            raise ValueError(f"a schedule of kind {self.kind!r}: LearningRateSchedule.{missing}")
+
+    @property
+    def needs_duration(self) -> bool:
+        """Whether it is spread over the whole run, so that a longer one has other rates."""
+        return self.kind in ("cosine", "linear", "wsd")
 
 
 @dataclass(frozen=True)
@@ -384,6 +436,7 @@ class Run:
                 f"a batch_size of {self.batch_size} does not split into {self.accumulation} "
                 "accumulation steps; expected a multiple"
             )
+        self._check_rule()
         if self.graduated is not None:
             if self.duration.steps is not None:
                 raise ValueError(
@@ -395,6 +448,38 @@ class Run:
                     f"a graduated run has its own learning rates, got schedule={self.schedule}; "
                     "leave the schedule out"
                 )
+
+    @property
+    def needs_duration(self) -> bool:
+        """Whether training depends on how long it is to last; a resumed run then keeps that."""
+        rule = self.optimizer
+        counts = isinstance(rule, Rule) and rule.uses("steps")
+        return self.schedule.needs_duration or self.graduated is not None or counts
+
+    def _check_rule(self) -> None:
+        """Refuse what moves a learning rate that a rule does not name."""
+        rule = self.optimizer
+        if not isinstance(rule, Rule):
+            return
+        moved = self.schedule != LearningRateSchedule() or self.graduated is not None
+        if moved and "lr" not in rule.rates:
+            what = "schedule" if self.graduated is None else "graduated"
+            raise ValueError(
+                f"Run.{what} moves the learning rate lr, which the optimizer {rule.text!r} does "
+                f"not name; expected lr in its text, or no {what}"
+            )
+        if self.graduated is None:
+            return
+        if self.graduated.momentum_share:
+            raise ValueError(
+                f"Graduated.momentum_share is {self.graduated.momentum_share}, and the optimizer "
+                f"is the text {rule.text!r}, whose momentum is its own; expected 0, or ClippedSGD"
+            )
+        if rule.uses("micro_batches"):
+            raise ValueError(
+                f"the optimizer {rule.text!r} names micro_batches, whose number grows in a "
+                "graduated run; expected a text without it"
+            )
 
 
 RUN_FOLDER = Such(

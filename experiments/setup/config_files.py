@@ -8,6 +8,7 @@ import reprlib
 import runpy
 import traceback
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,9 @@ def _unknown_field(error: TypeError) -> str | None:
 def to_json(config: Any) -> Any:
     """Return a config as JSON values; dataclasses carry their `type`.
 
+    What does not count in a comparison is left out: a permission, given each time by who starts the
+    program.
+
     Examples:
         >>> from experiments.config import SGD
         >>> to_json(SGD(0.1))["type"]
@@ -153,8 +157,10 @@ def to_json(config: Any) -> Any:
         True
     """
     if dataclasses.is_dataclass(config):
-        values = {f.name: to_json(getattr(config, f.name)) for f in dataclasses.fields(config)}
+        values = {f.name: to_json(getattr(config, f.name)) for f in _kept(config)}
         return {"type": type(config).__name__} | values
+    if isinstance(config, Mapping):
+        return {name: to_json(value) for name, value in config.items()}
     return list(config) if isinstance(config, tuple) else config
 
 
@@ -192,9 +198,21 @@ def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, An
         >>> differences(SGD(0.1), SGD(0.2))
         {'learning_rate': (0.1, 0.2)}
     """
-    if type(old) is not type(new) or not dataclasses.is_dataclass(old):
-        return {} if old == new else {prefix.rstrip("."): (old, new)}
+    if old == new:
+        return {}
+    parts: list[tuple[str, Any, Any]] = []
+    if type(old) is type(new) and dataclasses.is_dataclass(old):
+        parts = [(f.name, getattr(old, f.name), getattr(new, f.name)) for f in _kept(old)]
+    elif isinstance(old, Mapping) and isinstance(new, Mapping) and old.keys() == new.keys():
+        parts = [(name, old[name], new[name]) for name in old]
+    if not parts:
+        return {prefix.rstrip("."): (old, new)}
     found: dict[str, tuple[Any, Any]] = {}
-    for f in dataclasses.fields(old):
-        found |= differences(getattr(old, f.name), getattr(new, f.name), f"{prefix}{f.name}.")
+    for name, was, is_now in parts:
+        found |= differences(was, is_now, f"{prefix}{name}.")
     return found
+
+
+def _kept(config: Any) -> list[dataclasses.Field]:
+    """Return the fields that make a config what it is."""
+    return [f for f in dataclasses.fields(config) if f.compare]

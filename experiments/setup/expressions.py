@@ -39,7 +39,11 @@ _OPERATORS: dict[type, Callable[..., Any]] = {
 
 
 def evaluate(
-    text: str, names: Mapping[str, Any], what: str = "name", allow: Sequence[str] = ()
+    text: str,
+    names: Mapping[str, Any],
+    what: str = "name",
+    allow: Sequence[str] = (),
+    unknown: Callable[[str], str] | None = None,
 ) -> Any:
     """Return the object that a text describes.
 
@@ -48,6 +52,7 @@ def evaluate(
         names: what bare names stand for; a bare name alone is called without arguments.
         what: what is described, for errors.
         allow: packages whose names may be said beside `allowed_names.PACKAGES`.
+        unknown: an unknown name -> what to say of it; by default the nearest name and all names.
 
     Raises:
         ValueError: for text that cannot be read, an unknown name (with the nearest), a dotted name
@@ -70,16 +75,36 @@ def evaluate(
         tree = ast.parse(text.strip(), mode="eval").body
         if isinstance(tree, ast.Name):
             tree = ast.Call(tree, [], [])
-        return _Reader(shown, names, what, allow).read(tree)
+        say = unknown or (lambda name: configs.nearest(name, names))
+        return _Reader(shown, names, what, allow, say).read(tree)
     except SyntaxError as error:
         raise ValueError(f"{what} {shown!r} cannot be read: {error.msg}") from error
     except (RecursionError, MemoryError) as error:  # the parser says MemoryError for the same
         raise ValueError(f"{what} {shown!r} cannot be read: nested too deeply") from error
 
 
+class Moving:
+    """A number that moves with the step: a function of it, with which a text can compute."""
+
+    def __init__(self, at: Callable[[Any], Any]):
+        self._at = at
+
+    def __call__(self, count: Any) -> Any:
+        """Return the number at a step."""
+        return self._at(count)
+
+
 class _Reader:
-    def __init__(self, text: str, names: Mapping[str, Any], what: str, allow: Sequence[str]):
+    def __init__(
+        self,
+        text: str,
+        names: Mapping[str, Any],
+        what: str,
+        allow: Sequence[str],
+        unknown: Callable[[str], str],
+    ):
         self._text, self._names, self._what, self._allow = text, names, what, allow
+        self._unknown = unknown
 
     def read(self, node: ast.AST) -> Any:
         match node:
@@ -93,8 +118,7 @@ class _Reader:
                 return self._compute(op, self.read(left), self.read(right))
             case ast.Name(name):
                 if name not in self._names:
-                    near = configs.nearest(name, self._names)
-                    raise ValueError(f"there is no {self._what} {name!r}; {near}")
+                    raise ValueError(f"there is no {self._what} {name!r}; {self._unknown(name)}")
                 return self._names[name]
             case ast.Attribute():
                 return self._dotted(node)
@@ -126,6 +150,12 @@ class _Reader:
 
     def _compute(self, op: ast.AST, *operands: Any) -> Any:
         """Return the result of arithmetic on numbers and arrays."""
+        if any(isinstance(operand, Moving) for operand in operands):
+            return Moving(
+                lambda count: self._compute(
+                    op, *(x(count) if isinstance(x, Moving) else x for x in operands)
+                )
+            )
         for operand in operands:
             if not isinstance(operand, numbers.Real | jax.Array):
                 raise self._error(f"arithmetic is for numbers, not for {operand!r}")

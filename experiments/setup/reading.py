@@ -25,7 +25,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict, TypeVar
 import cattrs
 from cattrs import errors
 from cattrs.cols import list_structure_factory, mapping_structure_factory
-from cattrs.gen import make_dict_structure_fn, typeddicts
+from cattrs.gen import make_dict_structure_fn, override, typeddicts
 from cattrs.v import transform_error
 
 from clipjax.train.log import read_jsonl
@@ -53,11 +53,14 @@ class NetworkConfig(TypedDict):
 class OptimizerConfig(TypedDict):
     """What they take from its optimizer."""
 
-    learning_rate: float
+    learning_rate: NotRequired[float]
     momentum: NotRequired[float | None]
     clip: NotRequired[str]
     clip_level: NotRequired[float | None]
     smoothness: NotRequired[float]
+    text: NotRequired[str]
+    rates: NotRequired[dict[str, float]]
+    label: NotRequired[str | None]
 
 
 class RunConfig(TypedDict):
@@ -232,7 +235,7 @@ def _place(line: str) -> tuple[str, str]:
 def _say(error: BaseException, _: Any) -> str:
     """Return what is wrong, for `transform_error`."""
     if isinstance(error, errors.ForbiddenExtraKeysError):
-        fields = [f.name for f in dataclasses.fields(error.cl)]
+        fields = [f.name for f in dataclasses.fields(error.cl) if f.compare]
         unknown = sorted(error.extra_fields)
         return "; ".join(
             f"{error.cl.__name__} has no field {name!r}; {nearest(name, fields)}"
@@ -251,7 +254,7 @@ def _converter() -> cattrs.Converter:
     for fits, json_type, words, factory in (
         (lambda hint: typing.get_origin(hint) is list, list, "a list", list_structure_factory),
         (
-            lambda hint: typing.get_origin(hint) is dict,
+            lambda hint: typing.get_origin(hint) in (dict, Mapping),
             dict,
             "an object",
             mapping_structure_factory,
@@ -291,10 +294,7 @@ def _is_tagged(hint: Any) -> bool:
 
 def _tagged(hint: Any, converter: cattrs.Converter) -> Callable:
     kinds = {kind.__name__: kind for kind in _members(hint)}
-    make = {
-        name: make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True)
-        for name, kind in kinds.items()
-    }
+    make = {name: _of_fields(kind, converter) for name, kind in kinds.items()}
 
     def hook(value: dict[str, Any], _: Any) -> Any:
         tag = value.get("type")
@@ -303,6 +303,14 @@ def _tagged(hint: Any, converter: cattrs.Converter) -> Callable:
         return make[tag]({k: v for k, v in value.items() if k != "type"}, kinds[tag])
 
     return hook
+
+
+def _of_fields(kind: Any, converter: cattrs.Converter) -> Callable:
+    """Return cattrs's hook for a dataclass, without what is a permission: no file gives one."""
+    left_out: dict[str, Any] = {
+        f.name: override(omit=True) for f in dataclasses.fields(kind) if not f.compare
+    }
+    return make_dict_structure_fn(kind, converter, _cattrs_forbid_extra_keys=True, **left_out)
 
 
 def _is_leaf(hint: Any) -> bool:

@@ -12,7 +12,7 @@ from clipjax.train.checkpoint import Checkpoints, Position, check_path
 from clipjax.train.log import finite_or_null, scalars, write_json
 from clipjax.train.loop import NonFiniteLoss, Outcome, train
 from clipjax.train.state import digest
-from experiments.setup import build, config_files, memory, reading, samples
+from experiments.setup import build, config_files, reading, samples
 from experiments.setup import config as configs
 from experiments.setup.cli import working_in
 from experiments.setup.labels import plain
@@ -30,6 +30,7 @@ FREE_TO_CHANGE = (
     "noise",
     "input_threads",
     "input_workers",
+    "optimizer.label",
 )
 """Fields that a resumed run may change: they leave the trajectory as it is."""
 
@@ -42,10 +43,13 @@ def check_resumable(old: configs.Run, new: configs.Run, workdir: Path) -> None:
     """
     found = config_files.differences(old, new)
     free = FREE_TO_CHANGE
-    if new.schedule.kind != "constant" or new.graduated is not None:
-        # These are spread over the whole duration.
+    if new.needs_duration:
         free = tuple(name for name in free if name != "duration")
-    refused = {name: pair for name, pair in found.items() if name.split(".")[0] not in free}
+    refused = {
+        name: pair
+        for name, pair in found.items()
+        if name not in free and name.split(".")[0] not in free
+    }
     if refused:
         listed = "; ".join(f"{k} was {a!r}, is {b!r}" for k, (a, b) in refused.items())
         raise ValueError(
@@ -105,6 +109,7 @@ def _run_one(
     if done is not None:
         return done
     began = time.monotonic()
+    build.check_text(run, bench.allow)
     resuming = (workdir / "config.json").exists()
     if resuming:
         check_resumable(config_files.read(workdir / "config.json"), run, workdir)
@@ -114,7 +119,7 @@ def _run_one(
     program, plan = bench.program(run), build.plan(run, data.num_train)
     meshes.check_divisible(data.batch_size, bench.mesh)
     example = meshes.place(next(data.calibration(1, **meshes.process())), bench.mesh)
-    memory.check_training(program, build.make_controls(run), example)
+    build.check_training(run, program, example, data.num_train, bench.allow)
     if jax.process_index() == 0:
         write_json(workdir / "config.json", config_files.to_json(run))
     position = Position(data_seed=run.seed, batch_size=run.batch_size)
@@ -170,15 +175,24 @@ def _run_one(
 
 def what_now(summary: dict[str, Any], workdir: Path) -> str:
     """Return why a run diverged and what can be done about it, with the flags to do it."""
-    lower = f"{summary['config']['optimizer']['learning_rate'] / 3:.3g}"
+    advice = _lower(summary["config"]["optimizer"])
     reason = summary.get("reason") or reading.NOT_FINITE
     here = plain(workdir)
     return (
         f"{plain(summary['name'])} diverged: {reason}. The same config diverges again, so this "
-        f"workdir is left as it is. A lower rate needs a workdir of its own, as with --workdir "
-        f"{here}_lower --optimizer.learning-rate {lower}; in a grid change the config file, delete "
+        f"workdir is left as it is. {advice[0]} a workdir of its own, as with --workdir "
+        f"{here}_lower {advice[1]}; in a grid change the config file, delete "
         f"{here}, and the same line does what is missing"
     )
+
+
+def _lower(optimizer: dict[str, Any]) -> tuple[str, str]:
+    """Return what might help, and the flag to try it with."""
+    if (rate := optimizer.get("learning_rate")) is not None:
+        return "A lower rate needs", f"--optimizer.learning-rate {rate / 3:.3g}"
+    if (rate := optimizer["rates"].get("lr")) is not None:
+        return "A lower rate needs", f"--rates.lr {rate / 3:.3g}"
+    return "Other values need", "--optimizer TEXT"
 
 
 def _results(outcome: Outcome, examples: int) -> dict[str, Any]:

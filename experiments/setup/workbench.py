@@ -12,9 +12,11 @@ from experiments.setup import config as configs
 class Workbench:
     """What runs in one process share: devices, decoded data and compiled programs."""
 
-    def __init__(self, data_dir: Path | None = None):
+    def __init__(self, data_dir: Path | None = None, allow: tuple[str, ...] = ()):
         self.mesh = meshes.make_mesh()
         self.data_dir = data_dir
+        self.allow = allow
+        """Packages that texts may name, beside those that configs allow themselves."""
         self._sources: dict[Any, build.Sources] = {}
         self._programs: dict[Any, Program] = {}
 
@@ -30,5 +32,5 @@ class Workbench:
         sources = self.sources(run)
         key = build.program_key(run, len(sources[0]))
         if key not in self._programs:
-            self._programs[key] = build.make_program(run, sources, self.mesh)
+            self._programs[key] = build.make_program(run, sources, self.mesh, self.allow)
         return self._programs[key]

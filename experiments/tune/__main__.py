@@ -37,6 +37,8 @@ class TuneCommand(Command):
     """Words; runs whose key (task/method) contains one of them."""
     trials: int | None = None
     """Instead of the search's."""
+    allow_import: tuple[str, ...] = ()
+    """Packages whose names the run's optimizer may say, where it is a text."""
     keep_checkpoints: bool = False
     """Keep the checkpoints of trials that are over."""
 
@@ -48,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if command.trials is not None:
         search = dataclasses.replace(search, trials=command.trials)
     start_jax(command)
-    bench = Workbench(command.data_dir)
+    bench = Workbench(command.data_dir, command.allow_import)
     with working_in(command.workdir):
         found = run_search(
             search,

@@ -124,9 +124,15 @@ def test_averaging_methods_are_evaluated_at_their_average():
     run = make_run(model=configs.MLP(), optimizer=configs.ClippedSSTM(0.1, 10.0, 1.0))
     sources, mesh = build.load_sources(run, None), meshes.make_mesh(jax.devices()[:1])
     program = build.make_program(run, sources, mesh)
-    assert program.evaluation_params is clipjax.eval_params
+    params = {"w": jnp.ones(2)}
+    state = program.optimizer({k: jnp.float32(v) for k, v in build.rates(run.optimizer).items()})
+    state = state.init(params)
+    moved = {"w": jnp.array([2.0, 3.0])}
+    chex.assert_trees_all_equal(
+        program.evaluation_params(state, moved), clipjax.eval_params(state, moved)
+    )
     plain = build.make_program(make_run(model=configs.MLP()), sources, mesh)
-    assert plain.evaluation_params(None, params := {"w": 1}) is params
+    assert plain.evaluation_params(optax.sgd(0.1).init(params), params) is params
 
 
 def graduated_run(**changes):

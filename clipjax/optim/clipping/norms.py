@@ -526,6 +526,20 @@ def clip_stats(opt_state: optax.OptState) -> ClipStats:
             f"clip_stats found several clippings: {describe(states)}. Pass the part of the state "
             f"that you mean, such as opt_state{states[0][0]}."
         )
-    state = states[0][1]
+    return _stats(states[0][1])
+
+
+def all_clip_stats(opt_state: optax.OptState) -> tuple[ClipStats, ...]:
+    """Return `clip_stats` of every clipping in a state, outermost first; none where there is none.
+
+    Examples:
+        >>> tx = optax.chain(clip_by_global_norm(2.0), clip_by_value(1.0), optax.sgd(0.1))
+        >>> [float(stats.level) for stats in all_clip_stats(tx.init(jnp.zeros(2)))]
+        [2.0, 1.0]
+    """
+    return tuple(_stats(state) for _, state in find_states(opt_state, ClipState))
+
+
+def _stats(state: ClipState) -> ClipStats:
     fraction = state.clipped.astype(state.norm.dtype) / jnp.maximum(state.count, 1)
     return ClipStats(state.norm, state.level, fraction.astype(state.norm.dtype))
