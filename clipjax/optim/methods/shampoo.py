@@ -111,6 +111,15 @@ class _Rule(NamedTuple):
         return mean / (1 - jnp.asarray(decay, mean.dtype) ** count)
 
 
+def _one_by_one(matrices: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Decompose a batch without LAPACK's batches, of which two at once wait for one another.
+
+    On two cores, jaxlib 0.10.2, a step that decomposes matrices of two sizes never ended: each
+    batch takes threads of XLA's pool and waits there for tasks that need the same threads.
+    """
+    return jax.lax.map(lambda matrix: tuple(jnp.linalg.eigh(matrix)), matrices)
+
+
 def inverse_root(
     matrices: jax.Array, exponent: jax.typing.ArrayLike, eps: jax.typing.ArrayLike
 ) -> jax.Array:
@@ -134,7 +143,11 @@ def inverse_root(
     exponent, eps = jnp.asarray(exponent, dtype), jnp.asarray(eps, dtype)
     # LAPACK is not asked about NaN: some versions loop, some answer with numbers.
     finite = jnp.all(jnp.isfinite(matrices), axis=(-2, -1), keepdims=True)
-    values, vectors = jnp.linalg.eigh(jnp.where(finite, matrices, jnp.eye(size, dtype=dtype)))
+    values, vectors = jax.lax.platform_dependent(
+        jnp.where(finite, matrices, jnp.eye(size, dtype=dtype)),
+        cpu=_one_by_one,
+        default=lambda batch: tuple(jnp.linalg.eigh(batch)),
+    )
     largest = values[..., -1:]
     zero = largest < jnp.finfo(dtype).tiny
     largest = jnp.where(zero, 1, largest)
