@@ -1,11 +1,14 @@
 """What segmentation makes of each class: the table of intersections over union."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from experiments.report import results
 from experiments.report.page import Cell, Section, Table, Text
 from experiments.report.results import METRICS, Grid, Group, class_metric, class_name
 from experiments.report.style import look
+
+FEW = 6
+"""Methods that find room as columns."""
 
 CLASS_IOU = "iou"
 """Metrics called iou_3 are the intersection over union of class 3."""
@@ -33,7 +36,8 @@ def tables(grid: Grid) -> list[Table]:
 def iou_table(groups: Mapping[str, Group]) -> Table | None:
     """Return the table of one task, a row per class and a column per method; None without any.
 
-    Methods are sorted by their mean, the best first.
+    Many methods are the rows, since their names would make the columns too wide. Methods are sorted
+    by their mean, the best first.
     """
     groups = results.ranked(groups, "mean_iou")
     scores = {method: class_metric(group, CLASS_IOU) for method, group in groups.items()}
@@ -46,17 +50,30 @@ def iou_table(groups: Mapping[str, Group]) -> Table | None:
         for k, score in class_metric(group, "share").items()
     }
     first = next(iter(groups.values()))
-    rows = []
-    for k in classes:
-        share = shares.get(k)
-        note = f"{100 * share:.2g} % of the pixels" if share else "not in the truth"
-        rows.append((Cell(class_name(first, k), note), *_row(groups, f"{CLASS_IOU}_{k}")))
-    rows.append((Cell("mean"), *_row(groups, "mean_iou")))
-    return Table(
-        title=f"{first.title}: IoU per class",
-        header=("class", *(look(method, groups).label for method in groups)),
-        rows=tuple(rows),
-    )
+    title = f"{first.title}: IoU per class"
+    names = [look(method, groups).label for method in groups]
+    cells = [_row(groups, f"{CLASS_IOU}_{k}") for k in classes]
+    mean = _row(groups, "mean_iou")
+    if len(groups) > FEW:
+        columns = zip(names, mean, *cells, strict=True)
+        rows = [_shares(classes, shares), *((Cell(name), *row) for name, *row in columns)]
+        header = ("method", "mean", *(class_name(first, k) for k in classes))
+        return Table(title, header, tuple(rows))
+    rows = [
+        (Cell(class_name(first, k), _share(shares.get(k), " of the pixels")), *row)
+        for k, row in zip(classes, cells, strict=True)
+    ]
+    return Table(title, ("class", *names), (*rows, (Cell("mean"), *mean)))
+
+
+def _shares(classes: Sequence[int], shares: Mapping[int, float]) -> tuple[Cell, ...]:
+    """Return the row of the classes' shares, in percent."""
+    found = (Cell(_share(shares.get(k)), value=100 * shares.get(k, 0.0)) for k in classes)
+    return Cell("share of the pixels (%)"), Cell(""), *found
+
+
+def _share(share: float | None, of: str = "") -> str:
+    return f"{100 * share:.2g} %{of}" if share else "not in the truth"
 
 
 def _row(groups: Mapping[str, Group], name: str) -> list[Cell]:

@@ -20,6 +20,8 @@ FIGURES = "figures"
 TABLES = "tables"
 """Folders beside the page."""
 
+LINE = 72
+"""Letters of a line in LaTeX's article; two of them lie between columns."""
 NARROW = 24
 """Letters of a LaTeX column that need no line breaks."""
 
@@ -135,6 +137,8 @@ def _value(cell: Cell) -> str:
 def to_latex(table: Table) -> str:
     r"""Return a table as a LaTeX float for the package booktabs, the best in bold.
 
+    One that is wider than a line is shrunk to it by the package graphicx.
+
     Examples:
         >>> row = (Cell("a_b"), Cell("97.1 ± 0.3", best=True))
         >>> print(to_latex(Table("digits", header=("method", "top-1 (%)"), rows=(row,))))
@@ -155,26 +159,37 @@ def to_latex(table: Table) -> str:
         <BLANKLINE>
     """
     caption = f"{table.title}. {table.caption}" if table.caption else table.title
+    columns, width = _columns(table)
+    fits = width <= LINE
     label = table.file.rpartition("/")[2] or "_".join(re.findall(r"\w+", table.title, re.ASCII))
     return page.filled(
         "table.tex",
         about=plain(table.title),
         caption=in_latex(caption),
         label=label,
-        columns=_columns(table),
+        columns=columns,
+        packages="" if fits else "\\usepackage{graphicx}",
+        before="" if fits else "\\resizebox{\\linewidth}{!}{",
+        after="" if fits else "}",
         head=" & ".join(map(in_latex, table.header)),
         rows=" \\\\\n".join(" & ".join(map(_cell, row)) for row in table.rows),
     )
 
 
-def _columns(table: Table) -> str:
-    """Return the columns' kinds: those with long words have a width, in which lines break."""
+def _columns(table: Table) -> tuple[str, float]:
+    """Return the columns' kinds and the table's width in letters.
+
+    Columns with long cells have a width, in which lines break: one that the longest piece fits.
+    """
     cells = ([Cell(name) for name in table.header], *table.rows)
     longest = [max(len(_said(cell)) for cell in column) for column in zip(*cells, strict=True)]
     wide = sum(letters > NARROW for letters in longest)
-    width = f"p{{{min(0.4, 0.8 / max(1, wide)):.3g}\\linewidth}}"
+    share = max(0.3, min(0.4, 0.8 / max(1, wide)))
+    width = f"p{{{share:.3g}\\linewidth}}"
     kinds = ("l", *["r"] * (len(longest) - 1))
-    return "".join(width if n > NARROW else kind for n, kind in zip(longest, kinds, strict=True))
+    found = (width if n > NARROW else kind for n, kind in zip(longest, kinds, strict=True))
+    letters = sum((share * LINE if n > NARROW else n) + 2 for n in longest)
+    return "".join(found), letters
 
 
 def _said(cell: Cell) -> str:

@@ -102,8 +102,15 @@ _PROFILES = (
 
 
 def target_table(groups: Mapping[str, Group], target: Target) -> Table:
-    """Return the table of one task: when each method reaches the target, and how many seeds do."""
+    """Return the table of one task: when each method reaches the target, and how many seeds do.
+
+    The fastest method is first.
+    """
     medians = {m: time_to_target.medians(group, target) for m, group in groups.items()}
+    order = sorted(
+        groups, key=lambda method: np.nan_to_num(medians[method][UNITS[0]], nan=math.inf)
+    )
+    groups = {method: groups[method] for method in order}
     best = {unit: _least([row[unit] for row in medians.values()]) for unit in UNITS}
     rows = []
     for method, group in groups.items():
@@ -138,7 +145,9 @@ def _cell(median: float, seeds: Sequence[float], unit: str, best: float) -> Cell
     note = ""
     if len(set(finite)) > 1:
         note = f"{_written(min(finite), unit)} to {_written(max(finite), unit)}"
-    return Cell(_written(median, unit), note, best=median == best)
+    spread = float(np.std(finite, ddof=1)) if len(finite) == len(seeds) > 1 else None
+    value = median if math.isfinite(median) else None
+    return Cell(_written(median, unit), note, median == best, value, spread)
 
 
 def _written(value: float, unit: str) -> str:
@@ -177,7 +186,7 @@ def _profile(grid: Grid, found: Mapping[str, Target]) -> list[Picture]:
 
 
 def score_table(grid: Grid, found: Mapping[str, Target]) -> Table:
-    """Return the table of scores: a row per method, a column per unit."""
+    """Return the table of scores: a row per method, the best first, a column per unit."""
     names = results.methods(grid)
     columns = []
     for unit in UNITS:
@@ -186,10 +195,13 @@ def score_table(grid: Grid, found: Mapping[str, Target]) -> Table:
             columns.append([Cell("–")] * len(names))
             continue
         best = -_least([-value for value in values])
-        columns.append([Cell(f"{value:.3f}", best=value == best) for value in values])
+        columns.append(
+            [Cell(f"{value:.3f}", best=value == best, value=float(value)) for value in values]
+        )
     labels = [Cell(style.look(name, names).label) for name in names]
+    rows = sorted(zip(labels, *columns, strict=True), key=lambda row: -(row[1].value or 0.0))
     return Table(
         title="Scores: " + ("1 task" if len(grid) == 1 else f"{len(grid)} tasks"),
         header=("method", *(f"by {unit}" for unit in UNITS)),
-        rows=tuple(zip(labels, *columns, strict=True)),
+        rows=tuple(rows),
     )

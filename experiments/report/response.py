@@ -17,10 +17,13 @@ from experiments.report.page import Cell, Drawing, Picture, Section, Table, Text
 from experiments.report.results import METRICS, Metric
 from experiments.report.style import look
 from experiments.setup import chosen as files
-from experiments.setup.chosen import ChosenFile, MethodRecord, TrialRecord
-from experiments.setup.labels import in_figure
+from experiments.setup.chosen import ChosenFile, MethodRecord, TrialRecord, Value
+from experiments.setup.labels import LONGEST, in_figure, shortened
 
 NAME = "chosen.json"
+
+ENDS = {"finished": "trained to the end", "stopped": "stopped early", "diverged": "diverged"}
+"""How a trial ended, as the page says it."""
 
 Methods = Mapping[str, MethodRecord]
 """Method's folder -> what was found for it, on one task."""
@@ -96,10 +99,10 @@ def chosen_table(found: ChosenFile) -> Table:
         best = method["trials"][method["chosen"]]
         values = ", ".join(files.write(best["values"]))
         beside = (
-            Cell("–") if pair is None else Cell(_score(method, pair[1]), f"at {pair[0]:g}")
+            Cell("–") if pair is None else _score_cell(method, pair[1], f"at {pair[0]:g}")
             for pair in files.neighbours(method)
         )
-        score = Cell(_score(method, best), _metric(method).title)
+        score = _score_cell(method, best, _metric(method).title)
         rows.append((Cell(key), Cell(values, note), score, *beside, tail))
     return Table(
         title="Chosen values",
@@ -112,7 +115,10 @@ def chosen_table(found: ChosenFile) -> Table:
 
 
 def trial_table(task: str, methods: Methods) -> Table:
-    """Return every trial of a task, the best of each method first."""
+    """Return every trial of a task, the best of each method first; a column per searched value."""
+    paths = list(dict.fromkeys(path for method in methods.values() for path in method["space"]))
+    last = [path.rpartition(".")[2] for path in paths]
+    names = [n if last.count(n) == 1 else path for n, path in zip(last, paths, strict=True)]
     rows = []
     for name, method in methods.items():
 
@@ -124,26 +130,40 @@ def trial_table(task: str, methods: Methods) -> Table:
         rows += [
             (
                 Cell(f"{name}.{trial['trial']:03d}"),
-                Cell(", ".join(files.write(trial["values"]))),
-                Cell(f"{trial['steps']:,}"),
-                Cell(_score(method, trial), best=trial["trial"] == method["chosen"]),
+                *(_value_cell(trial["values"], path) for path in paths),
+                Cell(f"{trial['steps']:,}", value=trial["steps"]),
+                _score_cell(method, trial, best=trial["trial"] == method["chosen"]),
+                Cell(ENDS[trial["status"]]),
             )
             for trial in sorted(method["trials"], key=place)
         ]
-    return Table(f"{task}: trials", ("trial", "values", "steps", "score"), tuple(rows))
+    titles = {_metric(method).title for method in methods.values()}
+    header = ("trial", *names, "steps", titles.pop() if len(titles) == 1 else "score", "end")
+    return Table(f"{task}: trials", header, tuple(rows), "In bold: chosen.")
+
+
+def _value_cell(values: Mapping[str, Value], path: str) -> Cell:
+    """Return a searched value; "–" where a method was not searched for it."""
+    value = values.get(path)
+    if path not in values:
+        return Cell("–")
+    if value is None or isinstance(value, bool | str):
+        return Cell(str(value))
+    return Cell(f"{value:g}", value=value)
 
 
 def curves(methods: Methods) -> Drawing:
     """Draw score over value, a row for each method, a column for each searched value."""
     columns = max(len(method["space"]) for method in methods.values())
     figure, axes = style.panels(len(methods), columns, height=1.9)
-    for row, (name, method) in zip(axes, methods.items(), strict=True):
+    names = shortened((look(name, methods).label for name in methods), LONGEST)
+    for row, title, (name, method) in zip(axes, names, methods.items(), strict=True):
         heights = _heights(method["trials"], _metric(method))
         for panel, path in zip(row, method["space"], strict=False):
             _draw(panel, method, path, heights, look(name, methods).color)
         for panel in row[len(method["space"]) :]:
             panel.remove()
-        row[0].set_title(look(name, methods).drawn)
+        row[0].set_title(in_figure(title))
         row[0].set_ylabel(_metric(method).title)
     shown: dict[str, Any] = {"color": "#333333", "linestyle": ""}
     handles = [
@@ -152,8 +172,8 @@ def curves(methods: Methods) -> Drawing:
         Line2D([], [], marker="x", **shown),
         Line2D([], [], marker="*", markersize=11, **shown),
     ]
-    names = ["trained to the end", "stopped early", "diverged", "chosen"]
-    figure.legend(handles, names, loc="outside upper center", ncols=4)
+    kinds = [*ENDS.values(), "chosen"]
+    figure.legend(handles, kinds, loc="outside upper center", ncols=4)
     return style.drawing(figure)
 
 
@@ -168,7 +188,8 @@ def _draw(panel: Axes, method: MethodRecord, path: str, heights: np.ndarray, col
     if drawn.get("type") == "Choice":
         options = drawn["options"]
         places = np.array([float(options.index(t["values"][path])) for t in trials])
-        panel.set_xticks(range(len(options)), [in_figure(str(option), 18) for option in options])
+        names = [in_figure(option) for option in shortened(options, 18)]
+        panel.set_xticks(range(len(options)), names)
         panel.set_xlim(-0.5, len(options) - 0.5)
     else:
         places = np.array([float(str(t["values"][path])) for t in trials])
@@ -199,6 +220,14 @@ def _draw(panel: Axes, method: MethodRecord, path: str, heights: np.ndarray, col
 
 def _metric(method: MethodRecord) -> Metric:
     return METRICS[method["task"]].get(method["metric"]) or Metric(method["metric"])
+
+
+def _score_cell(
+    method: MethodRecord, trial: TrialRecord, note: str = "", best: bool = False
+) -> Cell:
+    """Return a trial's score; the note says where it was stopped early, as brackets do."""
+    value = None if trial["score"] is None else _metric(method).factor * float(trial["score"])
+    return Cell(_score(method, trial), note, best, value)
 
 
 def _score(method: MethodRecord, trial: TrialRecord) -> str:

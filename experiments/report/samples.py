@@ -43,7 +43,8 @@ NARROW = 20
 MOST = 8
 """Pictures side by side; the others of an example go on in the next row."""
 HALF = 13
-"""Letters in each of two lines above a picture where there are many."""
+"""Letters in each line above a picture where there are many. Any two lines hold more than this, so
+three are enough for names cut to two lines' letters."""
 FINE = 200
 """Pictures with more pixels than this are shrunk when they are drawn."""
 
@@ -293,7 +294,7 @@ def _column_titles(
     labels = [look(method).label for method in methods]
     many = len(before) + len(labels) + len(after) > 7
     names = (
-        (in_figure(name, HALF, lines=2) for name in shortened(labels, 2 * HALF - 2))
+        (in_figure(name, HALF, lines=3) for name in shortened(labels, 2 * HALF - 2))
         if many
         else map(in_figure, shortened(labels, NARROW))
     )

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.report.page import Drawing
-from experiments.setup.labels import in_figure
+from experiments.setup.labels import in_figure, shortened
 
 WIDTH = 10.0
 """Inches, of a figure."""
@@ -19,6 +19,8 @@ LINE = 0.2
 """Inches, of a legend's line."""
 LABEL = 48
 """Letters in a line of a legend: two such columns find room."""
+LONGEST_LABEL = 120
+"""Letters of a name in a legend. Any two lines hold more than `LABEL`, so five are enough."""
 
 STYLE: Any = {
     "savefig.dpi": 150,
@@ -159,7 +161,8 @@ def legend(
         others: what else there is to explain: its name, and a line that looks like it.
     """
     looks = list(looks)
-    labels = [in_figure(shown.label, LABEL, lines=3) for shown in looks]
+    names = shortened((shown.label for shown in looks), LONGEST_LABEL)
+    labels = [in_figure(name, LABEL, lines=5) for name in names]
     handles = [
         Line2D(
             [],
@@ -207,12 +210,14 @@ def legend_columns(
 
 def drawing(figure: Figure) -> Drawing:
     """Return what is written of a figure, the same bytes every time; a PDF only when asked for."""
+    png = _saved(figure, "png", {"Software": None})
+    figure.set_layout_engine("none")  # panels stay where they are: to place them takes long
 
     def pdf() -> bytes:
         with style():
             return _saved(figure, "pdf", {"CreationDate": None})
 
-    return Drawing(_saved(figure, "png", {"Software": None}), pdf)
+    return Drawing(png, pdf)
 
 
 def _saved(figure: Figure, kind: Any, metadata: Mapping[str, None]) -> bytes:

@@ -3,6 +3,7 @@
 import html.parser
 import io
 import json
+import re
 
 import numpy as np
 import pytest
@@ -118,11 +119,11 @@ def texts(figure):
 
 
 def check_drawn(figures, *names):
-    """No name is mathematics, and each is somewhere."""
+    """No name is mathematics, and each is somewhere; a legend breaks the lines of long ones."""
     found = [text for figure in figures for text in texts(figure)]
     for name in names:
-        shown = labels.in_figure(name)
-        here = [text for text in found if shown in text]
+        shown = re.sub(r"\s", "", labels.in_figure(name)).removesuffix("…")
+        here = [text for text in found if shown in re.sub(r"\s", "", text)]
         assert here, name
         assert not any(is_math_text(text) for text in here if "$" in name), name
 
@@ -236,8 +237,21 @@ def test_a_name_in_a_figure(name):
     assert style.drawing(figure).png.startswith(b"\x89PNG")
     assert figure.get_size_inches()[0] == style.WIDTH
     (legend,) = figure.legends
-    shown = labels.in_figure(name, style.LABEL, lines=3)
+    (short,) = labels.shortened([name], style.LONGEST_LABEL)
+    shown = labels.in_figure(short, style.LABEL, lines=5)
     assert [text.get_text() for text in legend.get_texts()] == [shown] * 2
+
+
+@pytest.mark.parametrize("word", ["long ", "w" * 25 + " ", "w" * 300 + " "])
+def test_names_in_a_legend_differ_where_the_names_do(word):
+    """Also where words of 25 letters leave half of each line of 48 empty."""
+    names = [f"{(word * 60)[:300]} {end} {(word * 60)[:300]}" for end in ("one", "two", "three")]
+    figure, _ = style.panels(1, 1, height=2)
+    style.legend(figure, [style.Look(name, "black", "-", "o") for name in names], markers=True)
+    (legend,) = figure.legends
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert len(set(shown)) == 3
+    assert max(len(line) for text in shown for line in text.split("\n")) <= style.LABEL
 
 
 def test_a_progress_line_shows_names_as_they_are(capsys):

@@ -47,7 +47,7 @@ def trained(tmp_path_factory):
 def test_pictures_of_a_plane_a_line_and_several_runs(trained, monkeypatch, capsys):
     folder, bench = trained
     monkeypatch.setattr(landscape, "start_jax", lambda command: None)  # JAX has started here
-    monkeypatch.setattr(landscape, "Workbench", lambda _: bench)
+    monkeypatch.setattr(landscape, "Workbench", lambda *_: bench)
     line = ["--workdir", str(folder / "sstm"), "--points", "5", "--examples", "50"]
     line += ["--through", str(folder / "sgd0.1"), str(folder / "sgd0.01")]
     assert landscape.main(line) == 0

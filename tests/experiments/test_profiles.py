@@ -181,7 +181,7 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path):
     [
         (["w1"], "'w1' is no pair; expected BASE=VARIANT"),
         (["w1=v9"], "no workload is called 'v9'; did you mean"),
-        (["q=v1"], "no workload is called 'q'; There are: v1, v2, w1, w2"),
+        (["q=v1"], "no workload is called 'q'; there are: v1, v2, w1, w2"),
         (["w1=v1", "w2=v1"], "w2=v1: 'v1' is named as a variant twice"),
         (["w1=v1", "w1=v1"], "'v1' is named as a variant twice"),
         (["w1=v1", "v1=v2"], "v1=v2: 'v1' is itself a variant of 'w1'"),

@@ -175,7 +175,7 @@ def test_other_runs_have_no_such_section(tmp_path):
 def test_the_figure_is_drawn_without_a_constant_method_and_with_one_seed(tmp_path):
     write_run(tmp_path / "digits" / "batch" / "seed0", make_run(GEOMETRIC), (1.0,) * 3, 0.5)
     grid = graduated.select(results.read_grid(tmp_path))
-    assert graduated_curves.noise_levels(grid).startswith(b"\x89PNG")
+    assert graduated_curves.noise_levels(grid).png.startswith(b"\x89PNG")
     table = graduated.outcome_table(grid["digits"])
     assert [cell.text for cell in table.rows[0]][1:] == ["50.00", "", "109", "0.500", "0.500"]
     assert page.to_markdown(page.Page("", "", (page.Section("", (table,)),)))

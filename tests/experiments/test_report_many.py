@@ -8,6 +8,7 @@ import statistics
 
 import numpy as np
 import pytest
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from experiments.report import (
     classes,
@@ -182,7 +183,24 @@ def test_tables_are_sorted_by_score(many):
     assert methods[-1][4].note == "1 diverged"
     assert baseline[0].note == "no learning"
     names = [row[0].text for row in methods]
-    assert list(classes.iou_table(many["segmentation"]).header) == ["class", *names]
+    # Many methods are rows of the table of classes, below a row of what share each class has.
+    by_class = classes.iou_table(many["segmentation"])
+    assert by_class.header == ("method", "mean", "background", "0", "1", "2", "7")
+    shares, *rows = by_class.rows
+    assert [cell.text for cell in shares[2:]] == [
+        "85 %",
+        "10 %",
+        "3 %",
+        "2.3 %",
+        "not in the truth",
+    ]
+    assert [row[0].text for row in rows] == names
+    few = dict(list(many["segmentation"].items())[:6])
+    transposed = {row[0].text: row[1:] for row in classes.iou_table(few).rows}
+    found = {row[0].text: row for row in rows}
+    for place, name in enumerate(classes.iou_table(few).header[1:]):
+        texts = [transposed[title][place].text for title in by_class.header[1:]]
+        assert [cell.text for cell in found[name][1:]] == texts
 
 
 # -- Differences by seed --------------------------------------------------------------------------
@@ -236,9 +254,11 @@ def test_each_table_and_figure_is_written_and_linked(tmp_path):
         end: {n[:-4] for n in written if n.endswith(end)} for end in ("png", "pdf", "csv", "tex")
     }
     assert ends["png"] == ends["pdf"] == {
-        *("figures/curves_segmentation", "figures/gradients", "figures/samples_segmentation")
+        *("figures/curves_segmentation", "figures/gradients", "figures/samples_segmentation"),
+        "figures/performance_profile",
     }  # fmt: skip
-    assert len(ends["csv"]) == 3
+    titles = [table.title for table in write.make_page(write.read(tmp_path)).tables]
+    assert len(ends["csv"]) == len(titles) == len(set(titles)), titles
     assert ends["csv"] == ends["tex"]
     assert all((tmp_path / f"{name}.pdf").read_bytes()[:5] == b"%PDF-" for name in ends["pdf"])
     for name in ends["tex"]:
@@ -270,6 +290,19 @@ def test_a_pdf_is_the_same_every_time():
     assert b"/FontFile2" in first  # letters stay letters
 
 
+def test_a_pdf_is_laid_out_as_the_png_without_doing_it_again(monkeypatch):
+    with style.style():
+        figure, ((axes,),) = style.panels(1, 1, height=2)
+        axes.plot([0, 1])
+        style.legend(figure, [style.look(name) for name in TWELVE], markers=True)
+        drawn = style.drawing(figure)
+        bounds = axes.get_position().bounds
+        assert bounds[1] + bounds[3] < 0.6  # the legend's 223 of 408 points are above the panel
+        monkeypatch.setattr(ConstrainedLayoutEngine, "execute", None)  # fails where it is called
+        assert drawn.pdf().startswith(b"%PDF-")
+        assert style._saved(figure, "png", {"Software": None}) == drawn.png
+
+
 def hostile(*names):
     rows = tuple(
         (page.Cell(name, note=name), page.Cell(name, best=True), page.Cell("0.1 ± 0.2", value=0.1))
@@ -296,7 +329,7 @@ KNOWN = {
     *("\\begin", "\\end", "\\centering", "\\caption", "\\label", "\\toprule", "\\midrule"),
     *("\\bottomrule", "\\textbf", "\\footnotesize", "\\allowbreak", "\\texttt", "\\symbol"),
     *("\\textbackslash", "\\textasciitilde", "\\textasciicircum", "\\textless", "\\textgreater"),
-    *("\\textbar", "\\ldots", "\\textendash", "\\textemdash", "\\linewidth"),
+    *("\\textbar", "\\ldots", "\\textendash", "\\textemdash", "\\linewidth", "\\resizebox"),
     *("\\pm", "\\times", "\\delta", "\\eta", "\\surd", "\\geq", "\\Omega"),
 }
 
@@ -341,6 +374,17 @@ def test_the_check_finds_what_would_break_latex():
     for bad in ("{", "}", "$", "a%", "_", "^", "#", "~", r"\oops", "[x]"):
         with pytest.raises(AssertionError):
             checked_latex(good.replace("\\midrule\n", f"\\midrule\n{bad}"))
+
+
+def test_a_latex_table_wider_than_a_line_is_shrunk_to_it(many):
+    narrow = page.Table("t", ("a", "b"), ((page.Cell("x"), page.Cell("1")),))
+    assert "resizebox" not in files.to_latex(narrow)
+    assert "graphicx" not in files.to_latex(narrow)
+    # 12 methods: a column of names, 0.4 of a line wide, and 6 of up to 18 letters.
+    text = files.to_latex(classes.iou_table(many["segmentation"]))
+    assert text.count("\\resizebox{\\linewidth}{!}{\\begin{tabular}{p{0.4\\linewidth}rrrrrr}") == 1
+    assert "\\usepackage{booktabs}\\usepackage{graphicx}" in text
+    assert checked_latex(text) == [7] * (1 + 1 + 12)
 
 
 def test_tables_of_one_title_have_files_of_their_own():

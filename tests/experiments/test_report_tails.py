@@ -14,4 +14,4 @@ def test_figures_without_a_positive_value_are_drawn(gap):
     curves |= {"levels": np.array([0.5]), "oracle_calls": np.array([0, 1, 2])}
     curves |= {"normal/A/final": np.full(4, gap)}
     for draw in (tails.quantile_curves, tails.survival_curves):
-        assert draw(curves, summary).startswith(b"\x89PNG")
+        assert draw(curves, summary).png.startswith(b"\x89PNG")

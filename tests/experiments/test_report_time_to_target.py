@@ -80,7 +80,10 @@ def test_the_table_shows_medians_ranges_and_who_never_arrives():
     assert table.title == "digits: top-1 accuracy of 90.00 %"
     assert table.header == ("method", "steps", "examples", "seconds", "seeds that reach it")
     cells = rows(table)
-    assert list(cells) == ["fast", "half", "most", "never"]
+    assert list(cells) == ["fast", "most", "half", "never"]  # those that reach it first
+    assert [(c.value, c.spread) for c in cells["fast"][:2]] == [(20, 10), (160, 80)]  # of 10 20 30
+    assert cells["half"][0].value is cells["half"][0].spread is None
+    assert (cells["most"][0].value, cells["most"][0].spread) == (20, None)  # one seed never does
     assert [(c.text, c.note) for c in cells["fast"][:2]] == [
         ("20", "10 to 30"),
         ("160", "80 to 240"),
@@ -107,6 +110,9 @@ def test_scores_are_the_librarys_with_tasks_as_workloads():
     # fast is the fastest on both; slow takes twice as long on one of two: (1 - 1/3)/2 = 1/3.
     assert [c.text for c in rows(table)["fast"]] == ["1.000", "1.000", "1.000"]
     assert rows(table)["slow"][0].text == f"{benchmark_score(times)[1]:.3f}"
+    assert rows(table)["slow"][0].value == benchmark_score(times)[1]
+    backwards = {task: dict(reversed(groups.items())) for task, groups in made.items()}
+    assert list(rows(profiles.score_table(backwards, found))) == ["fast", "slow"]  # best first
     assert float(rows(table)["slow"][0].text) == pytest.approx(1 / 3, abs=1 / 198)
 
 

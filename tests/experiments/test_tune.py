@@ -1,5 +1,6 @@
 """experiments.tune: one budget for all, resumable to the byte, chosen.py runs in compare."""
 
+import csv
 import dataclasses
 import io
 import json
@@ -23,6 +24,8 @@ from experiments.config import (
     chosen_runs,
     with_chosen,
 )
+from experiments.report import files as report_files
+from experiments.report import response
 from experiments.report.write import write_report
 from experiments.setup import chosen as files
 from experiments.setup import config_files, reading
@@ -360,3 +363,26 @@ def test_the_page_shows_the_response(done, tmp_path):
         assert value in text
     assert "Next lower and higher" in text
     assert "What was run" not in text  # that section is about runs of a grid
+
+
+def test_the_csv_of_trials_has_numbers_in_full(done, tmp_path):
+    workdir, found, _ = done
+    (section,) = response.sections(workdir)
+    (table,) = [p for p in section.parts if getattr(p, "title", "") == "digits: trials"]
+    rows = list(csv.DictReader(report_files.to_csv(table).splitlines()))
+    trials = {
+        f"{key.partition('/')[2]}.{trial['trial']:03d}": trial
+        for key, method in found["methods"].items()
+        for trial in method["trials"]
+    }
+    assert {row["trial"] for row in rows} == set(trials)
+    assert {row["end"] for row in rows} == set(response.ENDS.values())
+    for row in rows:
+        trial = trials[row["trial"]]
+        assert float(row["learning_rate"]) == trial["values"]["optimizer.learning_rate"]
+        assert int(row["steps"]) == trial["steps"]
+        assert row["end"] == response.ENDS[trial["status"]]
+        if trial["score"] is not None:
+            assert float(row["top-1 accuracy (%)"]) == 100 * trial["score"]
+    text = report_files.to_latex(table)
+    assert text.count("\\textbf") == 2  # the chosen trial of each method
