@@ -93,6 +93,13 @@ ROWS = {
         "clipped_adagrad",
     ),
     "acclip": Row("acclip(lr)", LR, lambda lr: clipjax.acclip(lr), "acclip"),
+    "shampoo": Row("shampoo(lr)", LR, lambda lr: clipjax.shampoo(lr), "shampoo"),
+    "scale_by_shampoo": Row(
+        "chain(scale_by_shampoo(), scale_by_learning_rate(lr))",
+        LR,
+        lambda lr: optax.chain(clipjax.scale_by_shampoo(), optax.scale_by_learning_rate(lr)),
+        "scale_by_shampoo",
+    ),
     "average_iterates": Row(
         "average_iterates(sgd(lr))",
         LR,
