@@ -63,7 +63,7 @@ def test_bad_input_is_named():
     loss, params, examples, _ = setting()
     with pytest.raises(ValueError, match="chunk is 0"):
         gradient_noise(loss, params, examples, chunk=0)
-    with pytest.raises(ValueError, match=r"leading axes \[3, 11\]"):
+    with pytest.raises(ValueError, match=r"one common length, .* got lengths \[3, 11\]"):
         gradient_noise(loss, params, {**examples, "b": np.ones(3)})
     with pytest.raises(ValueError, match="batch_size 0"):
         minibatch_noise(loss, params, examples, params, batch_size=0, num_batches=2)

@@ -116,7 +116,7 @@ def test_damaged_sets_are_prepared_again_when_asked(folder):
     (folder / FEATURES).write_bytes(b"")
     assert prepare("digits", folder.parents[1]) == folder
     assert read(folder.parents[1]) == {"test": 360, "train": 1437}
-    assert sorted(p.name for p in folder.parents[1].iterdir()) == [".digits.lock", "digits"]
+    assert sorted(p.name for p in folder.parents[1].iterdir()) == ["digits"]
 
 
 def flip_a_record(root):
@@ -262,8 +262,8 @@ def test_shards_outside_of_the_folder_are_not_read(folder):
         ("train[:0%]", "is empty; the sizes are"),
         ("train[:99999]", "incompatible with 1437 examples. Expected one of"),
         ("train+tset", "Expected one of"),
-        (None, "no split None; it has"),
-        (3, "no split 3; it has"),
+        (None, "split is None; expected text, one of"),
+        (3, "split is 3; expected text, one of"),
     ],
 )
 def test_splits_that_there_are_not(data_dir, split, message):
