@@ -192,6 +192,17 @@ def test_a_reader_that_left_is_no_traceback():
 # --- signals --------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def heard():
+    """Signals that a background job or nohup has its children ignore are heard again."""
+    ignored = [s for s in signals.SIGNALS if signal.getsignal(s) is signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @pytest.mark.parametrize(
     ("number", "name", "code"),
     [
@@ -200,6 +211,7 @@ def test_a_reader_that_left_is_no_traceback():
         (signal.SIGHUP, "SIGHUP", 75),
     ],
 )
+@pytest.mark.usefixtures("heard")
 def test_a_signal_ends_a_command_with_one_line(number, name, code, capfd):
     before = [signal.getsignal(s) for s in signals.SIGNALS]
 
@@ -215,6 +227,7 @@ def test_a_signal_ends_a_command_with_one_line(number, name, code, capfd):
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)]
 )
+@pytest.mark.usefixtures("heard")
 def test_a_signal_lets_a_run_save_first(number, code, tmp_path, capfd):
     steps = []
 
@@ -235,6 +248,7 @@ def test_a_signal_lets_a_run_save_first(number, code, tmp_path, capfd):
     )
 
 
+@pytest.mark.usefixtures("heard")
 def test_what_a_library_makes_of_ctrl_c_is_still_ctrl_c(capfd):
     def main():
         try:
