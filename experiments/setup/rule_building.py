@@ -168,7 +168,7 @@ def check(rule: Rule, setting: Setting, params: Any = None) -> None:
         >>> check(Rule("adamv(lr)", lr=0.1), Setting(10))
         Traceback (most recent call last):
             ...
-        ValueError: optimizer 'adamv'; did you mean 'adam'? Searched: clipjax, optax,
+        ValueError: there is no optimizer 'adamv'; did you mean 'adam'? Searched: clipjax, optax,
         optax.contrib, and the names kernels, key, micro_batches, steps (in 'adamv(lr)')
     """
     fault = _fault(rule, setting, params, traced=rule.rates.keys())

@@ -94,7 +94,7 @@ def two_steps(name, task):
         )
     ]
     assert any(moved)
-    assert program.is_finite(states[2])
+    assert np.all(program.is_finite(states[2]))
     return program, states, metrics["scalars"]
 
 
