@@ -123,8 +123,7 @@ class Pipeline:
     have `size` int32 (batch, 2): the height and width of each image before padding.
 
     Examples:
-        >>> from clipjax.data.ahead import BatchSource, iterate
-    from clipjax.data.augment import pad_crop
+        >>> from clipjax.data.augment import pad_crop
         >>> from clipjax.data.sources import load
         >>> data = Pipeline(load("digits", "train"), load("digits", "test"), batch_size=64,
         ...                 evaluation_batch_size=100, augment=pad_crop(1), seed=0)
