@@ -15,203 +15,61 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, TypeAlias
+from typing import Annotated, Literal
 
 from experiments.setup.checks import (
-    COUNT,
-    COUNT_OR_ZERO,
-    DECAY,
     INT32,
-    NOT_EMPTY,
-    NOT_NEGATIVE,
     ONE_OR_MORE,
-    POSITIVE,
-    SEED,
-    SHARE,
     Range,
     Such,
     check_fields,
+    nearest,
 )
-from experiments.setup.checks import nearest as nearest  # for those who name what there is
-from experiments.setup.rules import Rule as Rule  # the fifth optimizer
+from experiments.setup.fields import (
+    Count,
+    Depth,
+    Seed,
+    Share,
+    Text,
+    Workers,
+)
+from experiments.setup.methods import (
+    CONSTANT_RATE,
+    RATES,
+    SGD,
+    Adam,
+    ClippedSGD,
+    ClippedSSTM,
+    LearningRateSchedule,
+    Optimizer,
+)
+from experiments.setup.networks import MLP, FCN32s, Model, ResNet18, SRResNet
+from experiments.setup.rules import Rule
 
-Dtype: TypeAlias = Literal["float32", "bfloat16"]
-"""What a network computes in; parameters, statistics, outputs and iterates stay float32."""
+__all__ = [
+    "MLP",
+    "RATES",
+    "RUN_FOLDER",
+    "SGD",
+    "Adam",
+    "ClippedSGD",
+    "ClippedSSTM",
+    "Duration",
+    "FCN32s",
+    "Graduated",
+    "Grid",
+    "LearningRateSchedule",
+    "Model",
+    "NoiseProbe",
+    "Optimizer",
+    "ResNet18",
+    "Rule",
+    "Run",
+    "SRResNet",
+    "nearest",
+]
 
-StateDtype: TypeAlias = Literal["float32", "bfloat16", "float16"]
-"""What an optimizer's buffers are kept in."""
-
-ClipKind: TypeAlias = Literal["global_norm", "tensor_norm", "value"]
-
-Rate: TypeAlias = Annotated[float, POSITIVE]
-Momentum: TypeAlias = Annotated[float, DECAY]
-Count: TypeAlias = Annotated[int, COUNT]
-CountOrZero: TypeAlias = Annotated[int, COUNT_OR_ZERO]
-Share: TypeAlias = Annotated[float, SHARE]
-Text: TypeAlias = Annotated[str, NOT_EMPTY]
-Seed: TypeAlias = Annotated[int, SEED]
-Width: TypeAlias = Annotated[int, Range(1, 2**20)]
-"""Features of a layer."""
-Depth: TypeAlias = Annotated[int, Range(1, 1000)]
-"""Layers or blocks."""
-Workers: TypeAlias = Annotated[int, Range(0, 1024)]
-
-_STAGES = Such("(1 to 8 of them)", lambda sizes: 1 <= len(sizes) <= 8)
-_ODD = Such("and odd, so that a kernel has a middle", lambda size: size % 2 == 1)
-_POWER_OF_TWO = Such("that is 2, 4, 8 or 16", lambda scale: scale in (2, 4, 8, 16))
 _AT_LEAST_4_OR_0 = Such("that is 0, or at least 4", lambda count: count == 0 or count >= 4)
-
-
-# -- Optimizers: fields and defaults are those of the factory ------------------------------------
-
-
-@dataclass(frozen=True)
-class SGD:
-    """The factory `optax.sgd`."""
-
-    learning_rate: Rate
-    momentum: Momentum | None = None
-    nesterov: bool = False
-    accumulator_dtype: StateDtype | None = None
-
-    name: ClassVar[str] = "sgd"
-
-    def __post_init__(self):
-        check_fields(self)
-
-
-@dataclass(frozen=True)
-class Adam:
-    """The factory `optax.adam`."""
-
-    learning_rate: Rate
-    b1: Momentum = 0.9
-    b2: Momentum = 0.999
-    eps: Annotated[float, NOT_NEGATIVE] = 1e-8
-    eps_root: Annotated[float, NOT_NEGATIVE] = 0.0
-    mu_dtype: StateDtype | None = None
-    nesterov: bool = False
-
-    name: ClassVar[str] = "adam"
-
-    def __post_init__(self):
-        check_fields(self)
-
-
-@dataclass(frozen=True)
-class ClippedSGD:
-    """The factory `clipjax.clipped_sgd`."""
-
-    learning_rate: Rate
-    clip_level: Rate | None
-    clip: ClipKind = "global_norm"
-    momentum: Momentum | None = None
-    nesterov: bool = False
-    clip_after_momentum: bool = False
-
-    name: ClassVar[str] = "clipped_sgd"
-
-    def __post_init__(self):
-        check_fields(self)
-
-
-@dataclass(frozen=True)
-class ClippedSSTM:
-    """The factory `clipjax.clipped_sstm`."""
-
-    learning_rate: Rate
-    smoothness: Rate
-    clip_level: Rate | None
-    clip: ClipKind = "global_norm"
-    holder_exponent: Share = 1.0
-    step_offset: Count = 2
-    max_averaging_ratio: Annotated[float, Range(0, 1, open_low=True)] = 1.0
-    clip_start: CountOrZero | None = None
-
-    name: ClassVar[str] = "clipped_sstm"
-
-    def __post_init__(self):
-        check_fields(self)
-
-
-Optimizer: TypeAlias = SGD | Adam | ClippedSGD | ClippedSSTM | Rule
-
-RATES = ("learning_rate", "clip_level", "smoothness")
-"""The optimizer fields that are values at run time: runs that differ in these alone (and in the
-seed) share one compiled program. Those of a `Rule` are in its `rates`."""
-
-
-# -- Models: fields are the Flax module's, the number of classes comes from the data --------------
-
-
-@dataclass(frozen=True)
-class MLP:
-    """A multi-layer perceptron on flattened images; for tests."""
-
-    hidden: Annotated[tuple[Width, ...], Such("(100 at most)", lambda sizes: len(sizes) <= 100)] = (
-        64,
-    )
-    dtype: Dtype = "float32"
-
-    def __post_init__(self):
-        check_fields(self)
-
-
-@dataclass(frozen=True)
-class ResNet18:
-    """ResNet-18 (He et al. 2016)."""
-
-    width: Width = 64
-    stem: Literal["imagenet", "small"] = "imagenet"
-    stage_sizes: Annotated[tuple[Depth, ...], _STAGES] = (2, 2, 2, 2)
-    zero_init_last_bn: bool = False
-    dtype: Dtype = "float32"
-
-    def __post_init__(self):
-        check_fields(self)
-
-
-@dataclass(frozen=True)
-class FCN32s:
-    """FCN (Long et al. 2015) on a VGG-16 trunk; `pool_stages=5` is FCN-32s."""
-
-    width: Width = 64
-    fc_width: Width = 4096
-    fc_kernel: Annotated[int, Range(1, 99)] = 7
-    pool_stages: Annotated[int, Range(1, 8)] = 5
-    block_sizes: Annotated[tuple[Depth, ...], _STAGES] = (2, 2, 3, 3, 3)
-    dropout: Annotated[float, DECAY] = 0.5
-    batch_norm: bool = False
-    dtype: Dtype = "float32"
-
-    def __post_init__(self):
-        check_fields(self)
-        if self.pool_stages > len(self.block_sizes):
-            raise ValueError(
-                f"FCN32s.pool_stages is {self.pool_stages}; expected at most the number of "
-                f"block_sizes, {len(self.block_sizes)}"
-            )
-
-
-@dataclass(frozen=True)
-class SRResNet:
-    """SRResNet (Ledig et al. 2017)."""
-
-    scale: Annotated[int, _POWER_OF_TWO] = 4
-    num_blocks: Depth = 16
-    channels: Width = 64
-    kernel_size: Annotated[int, Range(1, 99), _ODD] = 9
-    global_skip: Literal["bicubic"] | None = None
-    dtype: Dtype = "float32"
-
-    def __post_init__(self):
-        check_fields(self)
-
-
-Model: TypeAlias = MLP | ResNet18 | FCN32s | SRResNet
-
-
-# -- Runs -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -250,68 +108,6 @@ class Duration:
         examples = self.examples if self.epochs is None else self.epochs * num_train
         assert examples is not None  # exactly one of the three is given
         return examples
-
-
-_INCREASING = Such(
-    "(each larger than the one before)", lambda steps: list(steps) == sorted(set(steps))
-)
-_USED_BY: dict[str, tuple[str, ...]] = {
-    "factor": ("step", "exponential"),
-    "every": ("step", "exponential"),
-    "milestones": ("step",),
-    "decay_share": ("wsd",),
-}
-"""Which kinds of schedule use a field."""
-
-
-@dataclass(frozen=True)
-class LearningRateSchedule:
-    """How the learning rate moves: a warm-up, then what `kind` says; steps count from its end.
-
-    `setup.schedules` has the formulas. The values that a kind needs are None for all others.
-    """
-
-    kind: Literal["constant", "cosine", "linear", "step", "exponential", "inverse_sqrt", "wsd"] = (
-        "constant"
-    )
-    """`cosine` and `linear` fall to 0 at the run's end, `wsd` stays and then falls to 0."""
-    warmup_steps: CountOrZero = 0
-    factor: Annotated[float, Range(0, 1, open_low=True)] | None = None
-    """Of step and exponential: what the rate is multiplied by, each `every` steps."""
-    every: Count | None = None
-    """Of step and exponential."""
-    milestones: Annotated[tuple[Count, ...], _INCREASING] = ()
-    """Of step, instead of `every`: the steps at which the rate falls."""
-    decay_share: Annotated[float, Range(0, 1, open_low=True)] | None = None
-    """Of wsd (warm-up, stable, decay): the share of the steps in which the rate falls."""
-
-    def __post_init__(self):
-        check_fields(self)
-        for name, kinds in _USED_BY.items():
-            if getattr(self, name) not in (None, ()) and self.kind not in kinds:
-                raise ValueError(
-                    f"LearningRateSchedule.{name} is {getattr(self, name)}, but the kind is "
-                    f"{self.kind!r}; expected it for {' and '.join(kinds)} alone"
-                )
-        missing = None
-        if self.kind in _USED_BY["factor"] and self.factor is None:
-            missing = "factor is None; expected a number, such as 0.1"
-        elif self.kind == "exponential" and self.every is None:
-            missing = "every is None; expected the steps in which the rate falls by the factor"
-        elif self.kind == "step" and (self.every is None) == (not self.milestones):
-            missing = (
-                f"every is {self.every} and LearningRateSchedule.milestones is "
-                f"{self.milestones}; expected exactly one of the two"
-            )
-        elif self.kind == "wsd" and self.decay_share is None:
-            missing = "decay_share is None; expected a share of the steps, such as 0.2"
-        if missing:
-            raise ValueError(f"a schedule of kind {self.kind!r}: LearningRateSchedule.{missing}")
-
-    @property
-    def needs_duration(self) -> bool:
-        """Whether it is spread over the whole run, so that a longer one has other rates."""
-        return self.kind in ("cosine", "linear", "wsd")
 
 
 @dataclass(frozen=True)
@@ -387,7 +183,7 @@ class Run:
     """Examples in one optimizer step of the first stage, over all devices and micro-batches."""
     accumulation: Count = 1
     """Micro-batches that one optimizer step is split into."""
-    schedule: LearningRateSchedule = LearningRateSchedule()
+    schedule: LearningRateSchedule = CONSTANT_RATE
     graduated: Graduated | None = None
     """Growing batches and a falling learning rate, in stages; instead of a `schedule`."""
     augment: bool = True
@@ -443,7 +239,7 @@ class Run:
                     "a graduated run counts examples, since steps grow: give its duration in "
                     f"epochs or examples, not in steps ({self.duration.steps})"
                 )
-            if self.schedule != LearningRateSchedule():
+            if self.schedule != CONSTANT_RATE:
                 raise ValueError(
                     f"a graduated run has its own learning rates, got schedule={self.schedule}; "
                     "leave the schedule out"
@@ -461,7 +257,7 @@ class Run:
         rule = self.optimizer
         if not isinstance(rule, Rule):
             return
-        moved = self.schedule != LearningRateSchedule() or self.graduated is not None
+        moved = self.schedule != CONSTANT_RATE or self.graduated is not None
         if moved and "lr" not in rule.rates:
             what = "schedule" if self.graduated is None else "graduated"
             raise ValueError(

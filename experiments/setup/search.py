@@ -32,15 +32,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 from experiments.setup.checks import FLOAT32, ONE_OR_MORE, Range, check_fields, nearest, shown
-from experiments.setup.config import (
-    RUN_FOLDER,
-    LearningRateSchedule,
-    NoiseProbe,
-    Rate,
-    Run,
-    Seed,
-    Text,
-)
+from experiments.setup.config import RUN_FOLDER, LearningRateSchedule, NoiseProbe, Run
+from experiments.setup.fields import Rate, Seed, Text
 from experiments.setup.halving import Rung, make_rungs
 
 Value: TypeAlias = float | int | str | bool | None
