@@ -1,5 +1,8 @@
 """Shampoo against its written-out form, against theory, and where it may fail."""
 
+import os
+import subprocess
+import sys
 from itertools import pairwise
 
 import jax
@@ -265,3 +268,26 @@ def test_bad_parameters_and_gradients_of_other_shapes_are_refused():
         tx.init({"w": jnp.ones((2, 2)), "n": jnp.array(3)})
     with pytest.raises(ValueError, match=r"holds 8 numbers .* blocks have 18"):
         tx.update(jnp.ones((3, 3)), tx.init(jnp.ones((2, 2))))
+
+
+ON_TWO_CORES = """
+import jax, jax.numpy as jnp, clipjax
+params = {n: jax.random.normal(jax.random.key(n), (144, 16)) for n in range(12)}
+tx = clipjax.scale_by_shampoo(update_every=10)
+step = jax.jit(lambda state: tx.update(params, state)[1])
+state = tx.init(params)
+for _ in range(30):
+    state = step(state)
+print(int(jax.block_until_ready(state).count))
+"""
+
+
+def test_matrices_of_two_sizes_are_decomposed_on_two_cores():
+    """Two of LAPACK's batches at once wait for one another for ever in a pool of two threads.
+
+    The tests' own process has 32 threads (tests/conftest.py), where this is not seen.
+    """
+    few = {**os.environ, "NPROC": "2", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
+    line = [sys.executable, "-c", ON_TWO_CORES]
+    done = subprocess.run(line, env=few, capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["30"], done.stderr
