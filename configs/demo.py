@@ -2,7 +2,7 @@
 
 make demo    (or: python -m experiments.compare --config configs/demo.py --workdir runs/demo)
 
-5 minutes on two CPU cores, packages installed; results/demo.txt has the scores.
+5 to 12 minutes on two CPU cores, packages installed; results/demo.txt has the scores.
 
 Learning rates: the best of four for each task and method, one seed each, the same budget for all;
 configs/demo_sweep.py is that sweep. Everything else was fixed beforehand: momentum 0.9, L = 10 for
