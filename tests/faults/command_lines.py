@@ -21,6 +21,7 @@ from experiments.report.write import ReportCommand
 from experiments.smoothing import SmoothingCommand
 from experiments.theorem_check import TheoremCommand
 from experiments.train import TrainCommand
+from experiments.tune.__main__ import TuneCommand
 from tests.faults import material
 from tests.faults.cases import Case, Damage
 
@@ -33,6 +34,7 @@ LINES = {
     # command: arguments that make it as small as it can be, and what they need
     "train": _line("--config tiny.py --workdir new", "configs"),
     "compare": _line("--config tiny_grid.py --workdir new", "configs"),
+    "tune": _line("--config tiny_search.py --workdir new", "configs"),
     "evaluate": _line("--workdir run", "run"),
     "noise": _line("--workdir run --examples 8 --batches 4 --chunk 4", "run"),
     "landscape": _line("--workdir run --examples 8 --points 3", "run"),
@@ -54,6 +56,7 @@ LINES = {
 DEFAULTS: dict[str, tuple[type, dict[str, Any]]] = {
     "train": (TrainCommand, {"run": material.tiny_run()}),
     "compare": (CompareCommand, {}),
+    "tune": (TuneCommand, {}),
     "evaluate": (EvaluateCommand, {}),
     "noise": (NoiseCommand, {}),
     "landscape": (LandscapeCommand, {}),

@@ -43,12 +43,22 @@ BROKEN = {
 WRONG_VALUES = ("[]", "{}", "object()", "b'x'", "float('nan')", "10**400", "-1.5", "'\\0'", "...")
 RUN_FIELDS = ("task", "dataset", "model", "optimizer", "duration", "batch_size", "schedule", "seed")
 OTHER_FIELDS = ("log_every", "evaluate_every", "checkpoint_every", "samples", "noise", "crop")
+SPACES = (
+    *("{}", "{'*': {}}", "{'*': 1}", "[]", "{'*': {'optimizer.learning_rate': 0.1}}"),
+    *("{'*': {'optimizer.learning_rat': LogUniform(0.1, 1)}}", "{'x/y': {}}", "{1: {}}"),
+    *("{'*': {'optimizer.learning_rate': LogUniform(1, 0.1)}}",),
+    *("{'*': {'optimizer.learning_rate': LogUniform(0, 1)}}",),
+    *("{'*': {'optimizer.momentum': Uniform(0.5, 2)}}", "{'*': {'optimizer': Choice(1, 2)}}"),
+    *("{'*': {'seed': Choice(1, 2)}}", "{'*': {'optimizer.momentum': Choice(0.5)}}"),
+)
+BUDGETS = ("trials=0", "trials=-1", "trials='x'", "holdout=0", "holdout=1", "holdout=float('nan')")
+BUDGETS += ("seeds=()", "seeds=(0, 0)", "rungs=0", "rungs=9", "reduction=1", "sequence='nonsense'")
 KEYS = ("", "a", "/", "../x", "a/../b", "/a/b", "a/b/c", "a//b", "a/\\0", "a/" + "x" * 300, ".../b")
 
 
 def broken_config(draw: random.Random) -> Case:
     """Return a config file that is no Python, fails, or yields what is no config."""
-    command = draw.choice(["train", "compare", "high_probability"])
+    command = draw.choice(["train", "compare", "tune", "high_probability"])
     kind = draw.choice(list(BROKEN))
     name = draw.choice(["broken.py"] * 5 + ["bro ken.py", "bröken.py", "broken", "[red].py"])
     line = (f"--config={name}", "--workdir", "new")
@@ -76,9 +86,23 @@ def wrong_config(draw: random.Random) -> Case:
     return Case("config: a value", command, line, (), damages, True)
 
 
+def wrong_search(draw: random.Random) -> Case:
+    """Return a search with a wrong space or a wrong budget."""
+    space, budget = "{'*': {'optimizer.learning_rate': LogUniform(0.1, 1)}}", "trials=2"
+    if draw.random() < 0.5:
+        space = draw.choice(SPACES)
+    else:
+        budget = draw.choice(BUDGETS)
+    text = f"{material.TINY}\nfrom experiments.config import Choice, LogUniform, Search, Uniform\n"
+    text += f"config = Search({{'digits/sgd': run}}, {space}, {budget})\n"
+    damages = (Damage("wrong.py", "write", text.encode()),)
+    line = ("--config", "wrong.py", "--workdir", "new")
+    return Case("config: a search", "tune", line, (), damages, True)
+
+
 def wrong_config_path(draw: random.Random) -> Case:
     """Return a config that is no file, or one that is another command's."""
-    command = draw.choice(["train", "compare", "high_probability"])
+    command = draw.choice(["train", "compare", "tune", "high_probability"])
     other = "tiny_grid.py" if command == "train" else "tiny.py"
     path = draw.choice(["absent.py", "folder.py", other, "x" * 300, "a_file/x.py", "/dev/null", ""])
     damages = (FILE, Damage("folder.py", "folder"))

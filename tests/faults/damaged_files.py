@@ -82,6 +82,22 @@ def grid(draw: random.Random) -> Case:
     return Case(f"grid: {name} {damage.how}", "report", arguments, needs, (damage,))
 
 
+def search(draw: random.Random) -> Case:
+    """Return a search that goes on from, or a report on, one of whose files is damaged."""
+    command = draw.choice(["tune", "report"])
+    trial = "trials/*/*/seed*/"
+    names = ("chosen.json", "chosen.py", f"{trial}summary.json", f"{trial}config.json")
+    name = draw.choice(names)
+    hows = ANY if name.endswith("json") else ("cut", "empty", "flip", "missing")
+    damage = _damage(draw, f"search/{name}", hows)
+    arguments, needs = LINES["tune"]
+    line = (*without(arguments, "--workdir"), "--workdir", "search")
+    if command == "report":
+        line, needs = ("--workdir", "search"), ()
+    name = name.rpartition("/")[2]
+    return Case(f"search: {name} {damage.how}", command, line, (*needs, "search"), (damage,))
+
+
 # -- The laboratory -------------------------------------------------------------------------------
 
 

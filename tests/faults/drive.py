@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "experiments.train",
     "evaluate": "experiments.evaluate",
     "compare": "experiments.compare",
+    "tune": "experiments.tune.__main__",
     "high_probability": "experiments.high_probability.__main__",
     "theorem_check": "experiments.theorem_check",
     "noise": "experiments.noise",
@@ -45,6 +46,7 @@ SECONDS = 60
 OWN = {
     "train": r"(new|run)/(checkpoints/.*|metrics\.jsonl|config\.json|\.lock)",
     "compare": r"new/.*",
+    "tune": r"(new|search)/.*",
     "high_probability": r"(chunks_of|tail)/(chunks/.*|\.lock)",
     "prepare": r"(data|new)/.*",
     # Damaged checkpoints are moved aside by whoever meets them.

@@ -13,6 +13,7 @@ from experiments import compare, train
 from experiments.high_probability.config import Config
 from experiments.high_probability.run import run as follow
 from experiments.setup import config as configs
+from experiments.tune import __main__ as tune
 
 TINY = """from experiments.config import MLP, SGD, Duration, Grid, Run
 
@@ -38,6 +39,11 @@ _TAIL = """
 TAIL = tuple(_TAIL.split())
 """Flags of a high_probability experiment of a second."""
 
+SEARCH = """from experiments.config import LogUniform, Search
+
+space = {"*": {"optimizer.learning_rate": LogUniform(0.1, 1.0)}}
+config = Search({"digits/sgd": run}, space, trials=2)
+"""
 
 TIMES = """submission,workload,study,trial,time_to_target_s
 a,wmt,0,0,2
@@ -57,9 +63,10 @@ def tiny_run() -> configs.Run:
 def make(folder: Path) -> None:
     """Make everything, each in a folder of its own.
 
-    configs: tiny.py, tiny_grid.py; run: a finished run; grid: one of two methods; tail: a finished
-    experiment; chunks: one that was stopped half-way; data: digits, prepared; raw: `write_raw`;
-    times: times.csv, of two submissions.
+    configs: tiny.py, tiny_grid.py, tiny_search.py; run: a finished run; grid: one of two methods;
+    search: a finished search of two trials; tail: a finished experiment; chunks: one that was
+    stopped half-way; data: digits, prepared; raw: `write_raw`; times: times.csv, of two
+    submissions.
     """
     (folder / "configs").mkdir(parents=True)
     tiny, grid = folder / "configs" / "tiny.py", folder / "configs" / "tiny_grid.py"
@@ -67,8 +74,14 @@ def make(folder: Path) -> None:
     both = "{'digits/sgd': run, 'digits/sgd_m': replace(run, optimizer=SGD(0.1, momentum=0.9))}"
     text = f"{TINY}\nfrom dataclasses import replace\nconfig = Grid({both}, seeds=(0,))\n"
     grid.write_text(text)
+    search = folder / "configs" / "tiny_search.py"
+    search.write_text(f"{TINY}\n{SEARCH}")
     with contextlib.redirect_stdout(io.StringIO()):
-        for main, path, name in ((train.main, tiny, "run"), (compare.main, grid, "grid")):
+        for main, path, name in (
+            (train.main, tiny, "run"),
+            (compare.main, grid, "grid"),
+            (tune.main, search, "search"),
+        ):
             workdir = str(folder / name / name)
             line = ["--config", str(path), "--workdir", workdir, "--distributed", "off"]
             assert main(line) == 0

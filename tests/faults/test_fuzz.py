@@ -79,7 +79,7 @@ def test_what_all_cases_begin_from_is_right(command, tmp_path, made):
     test_what_cases_begin_from_is_right(command, tmp_path, made)
 
 
-KINDS = ("run_json", "checkpoint", "grid", "tail", "prepared", "raw")
+KINDS = ("run_json", "checkpoint", "grid", "search", "tail", "prepared", "raw")
 
 
 @pytest.mark.faults
