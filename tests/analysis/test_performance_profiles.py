@@ -105,6 +105,10 @@ def test_a_variant_counts_only_for_who_reaches_its_base():
     )
 
 
+def test_exactly_the_largest_ratio_still_counts():
+    assert performance_ratios([[1.0], [4.0], [4.001]], max_ratio=4.0).tolist() == [[1], [4], [INF]]
+
+
 def test_studies_and_trials():
     """By hand: least of each study 5, 7, inf and their median 7; of 5 and inf it is infinite."""
     trials = [[9.0, 5.0], [7.0, np.nan], [np.nan, INF]]
@@ -147,6 +151,8 @@ def test_the_log_scale_averages_over_the_logarithm():
     found = benchmark_score(times, scale="log", points=100_000)[1]
     assert found == pytest.approx(1 - np.log(2.5) / np.log(4), abs=1e-5)
     assert benchmark_score(times, points=100_000)[1] == pytest.approx(1.5 / 3, abs=1e-5)
+    # Three points equally spaced in ln τ, 1, 2 and 4: heights 0, 0, 1, by trapezoids 1/4.
+    assert benchmark_score(times, scale="log", points=3)[1] == pytest.approx(0.25, abs=1e-12)
     # A tighter range than the cut: 1 - (2.5 - 1)/(3 - 1).
     assert benchmark_score(times, max_tau=3.0, points=100_000)[1] == pytest.approx(0.25, abs=1e-5)
 

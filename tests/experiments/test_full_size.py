@@ -191,7 +191,9 @@ def test_a_run_may_be_evaluated_on_another_data_set(tmp_path, data_dir):
         batch_size=4,
         duration=configs.Duration(steps=2),
         evaluation_dataset="photos_x4",
+        evaluation_split="test[:3]",
         calibration_batches=1,
+        samples=0,
         optimizer=configs.SGD(1e-3),
         **RUNS["super_resolution"],
     )
@@ -210,9 +212,9 @@ def test_a_run_may_be_evaluated_on_another_data_set(tmp_path, data_dir):
         bench,
     )["metrics"]
     assert there["bicubic_psnr"] == pytest.approx(direct["bicubic_psnr"], rel=1e-3)
-    after = evaluate_run(tmp_path / "own", bench, "photos_x4")
+    after = evaluate_run(tmp_path / "own", bench, "photos_x4", "test[:3]")
     assert {name: after[name] for name in there} == pytest.approx(there)
-    part = evaluate_run(tmp_path / "own", bench, split="test[:2]")
+    part = evaluate_run(tmp_path / "own", bench, split="test[2:]")
     assert part["bicubic_psnr"] != own["bicubic_psnr"]
 
 

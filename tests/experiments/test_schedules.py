@@ -36,6 +36,8 @@ RAMP = [0.25, 0.5, 0.75, 1.0]
         ),
         # A third of 12 steps are 4: 1 at their first, then 3/4, 2/4, 1/4; it would be 0 at the end.
         (LearningRateSchedule("wsd", decay_share=1 / 3), [1.0] * 9 + [0.75, 0.5, 0.25]),
+        # 0.3 of 12 are 3.6, rounded 4 as well.
+        (LearningRateSchedule("wsd", decay_share=0.3), [1.0] * 9 + [0.75, 0.5, 0.25]),
     ],
     ids=lambda value: value.kind if isinstance(value, LearningRateSchedule) else "",
 )

@@ -13,10 +13,28 @@ from experiments.setup.cli import explain
 from tests.experiments import cli
 
 # Short enough for a test, long enough for several checkpoints: rows at 5, 10, ..., 40.
-SMOKE = (
-    *("--config", "configs/smoke.py", "--duration.steps", 40, "--optimizer.learning-rate", 0.01),
-    *("--log-every", 5, "--checkpoint-every.steps", 10, "--evaluate-every.steps", 20),
+NUMBERS = (
+    *("--duration.steps", 40, "--log-every", 5),
+    *("--checkpoint-every.steps", 10, "--evaluate-every.steps", 20),
 )
+
+# A quarter of ResNet-18's blocks: most of the time of these tests is compilation.
+SHALLOW = """
+import dataclasses
+from configs.smoke import config
+from experiments.config import ResNet18
+
+model = ResNet18(width=8, stem="small", stage_sizes=(1, 1))
+config = dataclasses.replace(config, model=model)
+"""
+
+
+@pytest.fixture(scope="module")
+def line(tmp_path_factory):
+    """Arguments of experiments.train."""
+    path = tmp_path_factory.mktemp("config") / "shallow.py"
+    path.write_text(SHALLOW)
+    return "--config", path, *NUMBERS
 
 
 @pytest.fixture(scope="module")
@@ -26,10 +44,10 @@ def env(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory, env):
+def reference(tmp_path_factory, env, line):
     """The uninterrupted run."""
     workdir = tmp_path_factory.mktemp("reference") / "run"
-    cli.run("train", *SMOKE, "--workdir", workdir, env=env)
+    cli.run("train", *line, "--workdir", workdir, env=env)
     return workdir
 
 
@@ -60,25 +78,25 @@ def test_evaluate_gives_what_training_gave(reference, env):
     assert measured == cli.summary(reference)["metrics"]
 
 
-def test_called_again_a_finished_run_is_left_as_it_is(reference, env):
+def test_called_again_a_finished_run_is_left_as_it_is(reference, env, line):
     before = (reference / "summary.json").read_bytes()
-    out, _ = cli.run("train", *SMOKE, "--workdir", reference, env=env)
+    out, _ = cli.run("train", *line, "--workdir", reference, env=env)
     assert cli.summary(reference)["params_digest"] in out
     assert (reference / "summary.json").read_bytes() == before
 
 
-def test_killed_twice_and_resumed_is_bit_equal(tmp_path, reference, env):
-    cli.drill(SMOKE, tmp_path, reference, kills=2, seed=0, env=env)
+def test_killed_twice_and_resumed_is_bit_equal(tmp_path, reference, env, line):
+    cli.drill(line, tmp_path, reference, kills=2, seed=0, env=env)
 
 
-def test_sigterm_saves_and_exits_with_75(tmp_path, reference, env):
-    process = cli.start("train", *SMOKE, "--workdir", tmp_path, env=env)
+def test_sigterm_saves_and_exits_with_75(tmp_path, reference, env, line):
+    process = cli.start("train", *line, "--workdir", tmp_path, env=env)
     assert cli.kill_at(process, tmp_path, 1, 0.0, signal.SIGTERM)
     _, err = process.communicate(timeout=120)
     assert process.returncode == 75, err
     assert "the same line goes on" in err
     assert not (tmp_path / "summary.json").exists()
-    cli.run("train", *SMOKE, "--workdir", tmp_path, env=env)
+    cli.run("train", *line, "--workdir", tmp_path, env=env)
     resumed = cli.summary(tmp_path)
     assert resumed["resumed_from"] > 0
     assert resumed["params_digest"] == cli.summary(reference)["params_digest"]
@@ -89,7 +107,8 @@ import dataclasses
 from configs.smoke import config
 from experiments.config import MLP
 
-config = dataclasses.replace(config, model=MLP())
+slow = dataclasses.replace(config.optimizer, learning_rate=0.01)
+config = dataclasses.replace(config, model=MLP(), optimizer=slow)
 """
 
 
@@ -104,7 +123,7 @@ def test_two_hosts_train_as_one(tmp_path, env):
     then the losses agreed to 2e-7).
     """
     (tmp_path / "smooth.py").write_text(SMOOTH)
-    arguments = (*SMOKE, "--config", tmp_path / "smooth.py")
+    arguments = ("--config", tmp_path / "smooth.py", *NUMBERS)
     two, one = tmp_path / "two", tmp_path / "one"
     cli.run("train", *arguments, "--workdir", one, env=env)
 
@@ -151,9 +170,9 @@ def test_two_hosts_train_as_one(tmp_path, env):
         (("--seed", "1", "--batch-size", "32"), "batch_size was 64, is 32"),
     ],
 )
-def test_the_workdir_of_another_config_is_refused(reference, env, flags, message):
+def test_the_workdir_of_another_config_is_refused(reference, env, line, flags, message):
     before = (reference / "config.json").read_bytes()
-    _, err = cli.run("train", *SMOKE, *flags, "--workdir", reference, env=env, expect=1)
+    _, err = cli.run("train", *line, *flags, "--workdir", reference, env=env, expect=1)
     assert message in err
     assert (reference / "config.json").read_bytes() == before
 
@@ -174,7 +193,8 @@ def test_bad_input_is_named_and_nothing_is_written(tmp_path, monkeypatch, capsys
     monkeypatch.setattr(train, "start_jax", lambda _: None)
     monkeypatch.setattr(train, "stop_on_signal", lambda: lambda: False)
     workdir = tmp_path / "run"
-    arguments = [str(word) for word in (*SMOKE, *flags, "--workdir", workdir)]
+    line = ("--config", "configs/smoke.py", *NUMBERS, *flags, "--workdir", workdir)
+    arguments = [str(word) for word in line]
     try:
         code = explain(lambda: train.main(arguments))
     except SystemExit as end:  # flags that cannot be read

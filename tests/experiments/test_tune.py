@@ -157,6 +157,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(done, bench, tmp_path):
         assert (tmp_path / name).read_bytes() == (workdir / name).read_bytes()
 
 
+@pytest.mark.faults  # three processes; the test above stops it anywhere, in this one
 def test_killed_it_goes_on_to_the_same_bytes(done, tmp_path, tmp_path_factory):
     config = tmp_path / "search.py"
     config.write_text(

@@ -4,6 +4,7 @@ import errno
 import gc
 import json
 import os
+import shutil
 import warnings
 from pathlib import Path
 
@@ -34,7 +35,7 @@ def make_state(step, width=400, optimizer=None):
     return TrainState(jnp.int32(step), params, optimizer.init(params), stats)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def mesh():
     return meshes.make_mesh(jax.devices()[:2])
 
@@ -154,13 +155,21 @@ DAMAGES = (
 )
 
 
+@pytest.fixture(scope="module")
+def two_steps(tmp_path_factory, mesh):
+    """A folder with the checkpoints of steps 1 and 2."""
+    folder = tmp_path_factory.mktemp("two_steps")
+    save(folder, mesh, (1, 2))
+    return folder
+
+
 # Of many failing reads Orbax raises the first; the others die unheard inside asyncio.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("aged", [False, True], ids=["manifest", "no manifest"])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_newest_is_skipped_with_a_warning(tmp_path, mesh, damage, aged):
+def test_a_damaged_newest_is_skipped_with_a_warning(tmp_path, mesh, two_steps, damage, aged):
     folder = tmp_path / "checkpoints"
-    save(folder, mesh, (1, 2))
+    shutil.copytree(two_steps, folder)
     if aged:
         if damage is garble_the_manifest:
             pytest.skip("there is none")
