@@ -7,13 +7,14 @@ import tempfile
 # Simulated devices deadlock on few cores unless the host thread pool is larger than their number.
 os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Nearly all the time of the tests goes into compiling small programs. XLA's older emitters and one
-# code file a program take a quarter of it; LLVM's optimisations stay, for the long runs. Flags of
-# the user come later and win. Programs that tests start (tests/experiments/cli.py) get none of
-# these, and compile as users do.
+# Nearly all the time of the tests goes into compiling small programs. XLA's older emitters, one
+# code file a program and no optimisation by LLVM save two fifths of it. Flags of the user come
+# later and win. Programs that tests start (tests/experiments/cli.py) get none of these, and compile
+# as users do.
 QUICK_TO_COMPILE = (
     "--xla_cpu_use_fusion_emitters=false",
     "--xla_cpu_parallel_codegen_split_count=1",
+    "--xla_backend_optimization_level=0",
 )
 os.environ["XLA_FLAGS"] = " ".join(
     [

@@ -226,6 +226,9 @@ def _add(total: jax.Array, rest: jax.Array, term: jax.Array) -> tuple[jax.Array,
         >>> total, rest = _add(jnp.float32(2.0**24), jnp.float32(0), jnp.float32(1))
         >>> print(int(total), int(rest))
         16777216 1
+        >>> total, rest = _add(jnp.float32(1), jnp.float32(0), jnp.float32(2.0**24))
+        >>> print(int(total), int(rest))
+        16777216 1
     """
     new = total + term
     larger = jnp.abs(total) >= jnp.abs(term)

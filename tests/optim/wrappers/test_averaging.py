@@ -120,6 +120,24 @@ def test_a_bad_weight_of_a_schedule_is_seen(weight):
     assert answers == [True, False, False]
 
 
+def weighted_mean(points, weights):
+    """Return the mean that was kept of the points, which `update` is given one after another."""
+    tx = clipjax.average_iterates(optax.identity(), weights=lambda k: jnp.asarray(weights)[k])
+    state = tx.init(jnp.asarray(points[0]))
+    for x in points:
+        _, state = tx.update(jnp.zeros(()), state, jnp.asarray(x))
+    return float(clipjax.eval_params(state, jnp.asarray(points[-1])))
+
+
+def test_an_iterate_of_weight_zero_may_be_anything():
+    assert weighted_mean([1.0, np.nan, 3.0], [1.0, 0.0, 1.0]) == 2.0
+
+
+def test_the_first_iterate_with_a_weight_is_the_mean_to_the_bit():
+    """The mean before is the start, 1e30: 1e30 + (1 - 1e30) would be 0 in float32."""
+    assert weighted_mean([1e30, 1.0], [0.0, 1.0]) == 1.0
+
+
 def test_without_weights_the_state_is_what_it_was():
     """Checkpoints of runs that average uniformly or with a decay stay readable."""
     for options in ({}, {"decay": 0.9}):
