@@ -192,6 +192,17 @@ def test_a_zero_gradient_moves_nothing():
         assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(updates))
 
 
+def test_roots_of_nothing_move_nothing_until_they_are_refreshed():
+    """Roots of a first gradient of 0 are 0, not ε^(-1/4), twice of which is a factor of 1,000."""
+    zeros, ones = jnp.zeros((2, 2)), jnp.ones((2, 2))
+    tx = clipjax.scale_by_shampoo(0.9, grafting="none", update_every=2)
+    state, moved = tx.init(zeros), []
+    for g in (zeros, ones, ones):
+        update, state = tx.update(g, state)
+        moved.append(bool(np.any(update)))
+    assert moved == [False, False, True]
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("grafting", ["none", "rmsprop"])
 def test_a_bad_entry_of_a_matrix_is_seen_at_once_and_for_good(bad, grafting):
