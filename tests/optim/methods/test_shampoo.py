@@ -55,8 +55,12 @@ def draw(count, shapes=None, seed=0):
             {"decay": None, "grafting": "none", "eps": 0.05},
         ),
         ({"grafting": "none"}, {"grafting": "none"}),  # the length tells of the correction
+        ({"grafting": "adagrad"}, {"grafting": "adagrad"}),  # v is a sum, L and R are means
     ],
-    ids=["default", "lecture", "sums in blocks", "stale roots", "exponent", "clamped", "corrected"],
+    ids=[
+        *("default", "lecture", "sums in blocks", "stale roots", "exponent", "clamped"),
+        *("corrected", "means and a sum"),
+    ],
 )
 def test_equals_the_written_out_form(ours, written_out):
     """Kernels and matrices, one row, a vector and a scalar; blocks of 2 leave a padded one."""
