@@ -197,6 +197,17 @@ def test_a_zero_gradient_moves_nothing():
         assert all(np.all(leaf == 0) for leaf in jax.tree.leaves(updates))
 
 
+def test_a_bad_matrix_leaves_those_of_its_size_alone():
+    """They are decomposed together."""
+    tx = clipjax.scale_by_shampoo(0.9)
+    good = jnp.array([[1.0, 2.0], [3.0, 5.0]])
+    grads = {"bad": good.at[0, 1].set(jnp.nan), "good": good}
+    updates, _ = jax.jit(tx.update)(grads, tx.init(grads))
+    alone, _ = jax.jit(tx.update)({"good": good}, tx.init({"good": good}))
+    assert np.all(np.isnan(updates["bad"]))
+    np.testing.assert_allclose(updates["good"], alone["good"], rtol=1e-6)
+
+
 def test_roots_of_nothing_move_nothing_until_they_are_refreshed():
     """Roots of a first gradient of 0 are 0, not ε^(-1/4), twice of which is a factor of 1,000."""
     zeros, ones = jnp.zeros((2, 2)), jnp.ones((2, 2))

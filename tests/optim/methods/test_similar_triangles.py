@@ -171,6 +171,22 @@ def test_the_cap_holds_exactly(cap):
     )
 
 
+def test_a_traced_cap_holds_to_rounding():
+    """1 − cap is formed in float32: of 0.1, 1 part in 1e6 is lost at most."""
+
+    @jax.jit
+    def last_theta(cap):
+        tx = clipjax.scale_by_similar_triangles(lambda k: k + 2.0, max_averaging_ratio=cap)
+        state = tx.init(jnp.zeros(1))
+
+        def step(_, state):
+            return tx.update(jnp.zeros(1), state, jnp.zeros(1))[1]
+
+        return averaging_weight(jax.lax.fori_loop(0, 40, step, state))
+
+    np.testing.assert_allclose(last_theta(0.9), 0.1, rtol=1e-6)
+
+
 def test_a_zero_step_size_freezes_without_nan():
     """z and y rest while α = 0, at the start, in the middle and for several steps."""
     sizes = np.array([0, 0, 0.5, 1.0, 0, 0, 0.7, 0])
