@@ -129,10 +129,7 @@ def roots(c: float, r: float, target: str, scan: int) -> list[float]:
         t = np.geomspace(*domain(c, r, target), scan)
         signs = np.sign(gap(t))
         changes = np.flatnonzero(signs[1:] * signs[:-1] < 0)
-        return [
-            float(scipy.optimize.brentq(lambda x: float(gap(x)), t[i], t[i + 1], xtol=1e-18))
-            for i in changes
-        ]
+        return [_root(lambda x: float(gap(x)), t[i], t[i + 1]) for i in changes]
 
 
 def compare(c: float, r: float, target: str, scan: int) -> dict[str, Any]:
@@ -210,6 +207,11 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
     print(to_markdown(made, figures=None))
     print(plain(path))
     return summary
+
+
+def _root(fn: Callable[[float], float], low: float, high: float) -> float:
+    root: Any = scipy.optimize.brentq(fn, low, high, xtol=1e-18)  # some are 5e-5: to their digits
+    return float(root)
 
 
 @functools.cache
