@@ -66,7 +66,7 @@ CLOSE = 1e-3
 """How far a printed number may be from the root that it stands for: a unit of its last digit."""
 
 Constant: TypeAlias = Annotated[
-    float, Such("from -100, up to 100, not 0", lambda c: abs(c) <= 100 and c != 0)
+    float, Such("from 0.01 to 100, or as much below 0", lambda c: 0.01 <= abs(c) <= 100)
 ]
 Rate: TypeAlias = Annotated[float, Range(0.01, 100)]
 FEW = Such("(at most 12)", lambda entries: len(entries) <= 12)
@@ -96,7 +96,8 @@ def domain(c: float, r: float, target: str) -> tuple[float, float]:
       from t = 1 on, where it is positive.
     - From above: g_t <= (ln t + max(c, 0)/t)/r, since W_0(x) <= x. √t and t grow faster than
       ln t/r once t^p > 1/(pr). For ln t the equation is (r - 1) ln t = c t^{-r}, whose left side is
-      0 for r = 1 (no root) and in the end the larger one in size for r ≠ 1.
+      0 for r = 1 (no root) and in the end the larger one in size for r ≠ 1; beyond t = 2^20, for r
+      next to 1, nothing is looked for.
     """
     low = math.e * -c if c < 0 else math.exp(-c)
     high = 2.0 * max(1.0, low)

@@ -86,7 +86,7 @@ def judgement(rows: Sequence[Row]) -> str:
     said = (
         f"Of the {len(numbers)} numbers of the paper {len(good)} {verb}, {exact} of these to three"
     )
-    return f"{said} decimals. No root: {', '.join(none) or 'none'}."
+    return f"{said} decimals." + (f" No root: {', '.join(none)}." if none else "")
 
 
 def table(title: str, rows: Sequence[Row], caption: str) -> Table:

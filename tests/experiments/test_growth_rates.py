@@ -96,6 +96,19 @@ def test_a_slow_rate_is_scanned_far_enough():
     np.testing.assert_allclose(last, np.exp(-2 * scipy.special.lambertw(-0.05, -1).real), rtol=1e-3)
 
 
+@pytest.mark.parametrize("c", [-100.0, -0.01, 0.01, 100.0])
+@pytest.mark.parametrize("r", [0.01, 1.0, 100.0])
+def test_the_ends_of_the_ranges(c, r):
+    """Signs of the gap at 1e-9 on both sides of each root; no root with ln t for r = 1."""
+    for target, fn in experiment.TARGETS.items():
+        found = experiment.roots(c, r, target, 2001)
+        for root in found:
+            sides = root * np.array([1 - 1e-9, 1 + 1e-9])
+            gap = written_out(sides, c, r) - fn(sides)
+            assert gap[0] * gap[1] < 0, (target, root)
+        assert target != "ln t" or r != 1 or not found
+
+
 def test_files_are_written(whole_run, capsys):
     summary, workdir = whole_run
     written = json.loads((workdir / "summary.json").read_text())
@@ -121,7 +134,7 @@ def test_curves_begin_where_the_domain_does():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"constants": (0.0,)}, r"constants\[0\] is 0.0; expected a number from -100, up to 100"),
+        ({"constants": (0.0,)}, r"constants\[0\] is 0.0; expected a number from 0.01 to 100"),
         ({"rates": (-1.0,)}, r"rates\[0\] is -1.0"),
         ({"rates": ()}, r"rates is \(\)"),
         ({"constants": (1.0,) * 13}, "at most 12"),
