@@ -15,7 +15,16 @@ import pytest
 
 from clipjax.train import log
 from clipjax.train import mesh as meshes
-from experiments import compare, evaluate, landscape, noise, smoothing, theorem_check, train
+from experiments import (
+    compare,
+    evaluate,
+    growth_rates,
+    landscape,
+    noise,
+    smoothing,
+    theorem_check,
+    train,
+)
 from experiments import explicit_graduated as explicit
 from experiments.setup import cli, config_files, failures, locks, signals
 from tests.experiments.cli import ROOT
@@ -326,6 +335,7 @@ COMMANDS = [
     compare.CompareCommand,
     evaluate.EvaluateCommand,
     explicit.ExplicitGraduatedCommand,
+    growth_rates.GrowthRatesCommand,
     landscape.LandscapeCommand,
     noise.NoiseCommand,
     smoothing.SmoothingCommand,

@@ -11,6 +11,7 @@ from typing import Any
 from experiments.compare import CompareCommand
 from experiments.evaluate import EvaluateCommand
 from experiments.explicit_graduated import ExplicitGraduatedCommand
+from experiments.growth_rates import GrowthRatesCommand
 from experiments.high_probability.__main__ import HighProbabilityCommand
 from experiments.high_probability.config import Config as HighProbability
 from experiments.landscape import LandscapeCommand
@@ -43,6 +44,7 @@ LINES = {
         "--workdir new --theorems clipped_sgd --iterations 10 --failure-probabilities 0.5 "
         "--dimension 2 --replicas 4"
     ),
+    "growth_rates": _line("--workdir new --constants 3 --rates 1 --scan 100 --resolution 3"),
     "smoothing": _line("--workdir new --functions drop_wave --stages 2 --points 8 --resolution 3"),
     "explicit_graduated": _line(
         "--workdir new --functions sphere --dimension 2 --stages 2 --steps-per-stage 1 "
@@ -62,6 +64,7 @@ DEFAULTS: dict[str, tuple[type, dict[str, Any]]] = {
     "landscape": (LandscapeCommand, {}),
     "high_probability": (HighProbabilityCommand, {"experiment": HighProbability()}),
     "theorem_check": (TheoremCommand, {}),
+    "growth_rates": (GrowthRatesCommand, {}),
     "smoothing": (SmoothingCommand, {}),
     "explicit_graduated": (ExplicitGraduatedCommand, {}),
     "prepare": (PrepareCommand, {}),

@@ -31,6 +31,7 @@ COMMANDS = {
     "theorem_check": "experiments.theorem_check",
     "noise": "experiments.noise",
     "landscape": "experiments.landscape",
+    "growth_rates": "experiments.growth_rates",
     "smoothing": "experiments.smoothing",
     "explicit_graduated": "experiments.explicit_graduated",
     "prepare": "experiments.prepare",
