@@ -206,7 +206,7 @@ def growth_rate(t: ArrayLike, c: ArrayLike, r: ArrayLike = 1.0) -> jax.Array:
 def lambert_w(x: ArrayLike) -> jax.Array:
     """Return W_0(x), the principal real branch of Lambert's function: W e^W = x, W >= -1.
 
-    Four steps of Halley's method, the series at the branch point -1/e near it. Under `jit`, `vmap`
+    Halley's method, and near the branch point -1/e the series there. Under `jit`, `vmap`
     and `grad` (W' = e^{-W}/(1 + W)); `scipy.special.lambertw` is what it is tested against.
 
     Args:
