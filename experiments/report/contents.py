@@ -35,6 +35,7 @@ class Found:
         thesis: whether to set the published scores beside ours whatever the data are.
         workdir: the folder that all of this was read from.
         targets: task's folder -> the score to reach; other tasks get one from their runs.
+        pairs: (base, method), whose differences are shown besides those to the best.
     """
 
     grid: Grid
@@ -42,6 +43,7 @@ class Found:
     thesis: bool = False
     workdir: Path = Path()
     targets: Mapping[str, float] = field(default_factory=dict)
+    pairs: differences.Pairs = ()
 
     @property
     def methods(self) -> list[str]:
@@ -56,7 +58,7 @@ class Found:
 SECTIONS: tuple[Callable[[Found], list[page.Section]], ...] = (
     lambda found: response.sections(found.workdir),
     lambda found: [scores.section(found.grid)] if found.grid else [],
-    lambda found: differences.section(found.grid),
+    lambda found: differences.section(found.grid, found.pairs),
     lambda found: classes.section(found.grid),
     lambda found: _noise_levels(found),
     lambda found: _published(found),
@@ -72,7 +74,7 @@ SECTIONS: tuple[Callable[[Found], list[page.Section]], ...] = (
 TABLES: tuple[Callable[[Found], list[page.Table]], ...] = (
     lambda found: response.tables(found.workdir),
     lambda found: scores.tables(found.grid),
-    lambda found: differences.tables(found.grid),
+    lambda found: differences.tables(found.grid, found.pairs),
     lambda found: classes.tables(found.grid),
     lambda found: graduated.tables(graduated.select(found.grid)),
     lambda found: sections.quantile_tables(found.heavy) if found.heavy else [],

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from experiments.report import (
     contents,
+    differences,
     export,
     files,
     page,
@@ -52,7 +53,11 @@ def write_report(workdir: Path, *, thesis: bool = False) -> Path:
 
 def show(workdir: Path, console: Console) -> None:
     """Print the report's tables in the terminal. Raises as `write_report`."""
-    for table in contents.terminal_tables(read(workdir)):
+    _show(read(workdir), console)
+
+
+def _show(found: Found, console: Console) -> None:
+    for table in contents.terminal_tables(found):
         console.print(_terminal(table))
 
 
@@ -102,6 +107,8 @@ class ReportCommand(Command):
     """Set the published scores of these methods beside ours, whatever the data are."""
     targets: tuple[str, ...] = ()
     """Scores to reach, as TASK=VALUE (digits=0.95); for other tasks what half of the runs reach."""
+    pairs: tuple[str, ...] = ()
+    """Methods to compare seed by seed, as BASE=METHOD (momentum=clipped_sgd), by their folders."""
     tables: Path | None = None
     """Also write the page without its figures to this file, as Markdown."""
     curves: Path | None = None
@@ -112,19 +119,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report from the command line."""
     command = parse(ReportCommand, arguments)
     found = read(command.workdir, thesis=command.thesis)
-    found = replace(found, targets=time_to_target.read_targets(command.targets, found.grid))
+    found = replace(
+        found,
+        targets=time_to_target.read_targets(command.targets, found.grid),
+        pairs=differences.read_pairs(command.pairs, found.grid),
+    )
     made = make_page(found)
     written = [files.write_page(made, command.workdir, "report")]
     line = f"python -m experiments.report --workdir {shlex.quote(str(command.workdir))}"
     line += " --thesis" if command.thesis else ""
     line += f" --targets {shlex.join(command.targets)}" if command.targets else ""
+    line += f" --pairs {shlex.join(command.pairs)}" if command.pairs else ""
     if command.tables is not None:
         text = export.tables(made, f"{line} --tables {shlex.quote(str(command.tables))}")
         written.append(files.write(command.tables, text.encode()))
     if command.curves is not None:
         text = export.curves(found.grid, f"{line} --curves {shlex.quote(str(command.curves))}")
         written.append(files.write(command.curves, text.encode()))
-    show(command.workdir, Console())
+    _show(found, Console())
     for path in written:
         print(plain(path))
     return 0

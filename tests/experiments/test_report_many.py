@@ -231,6 +231,31 @@ def test_differences_are_paired_by_seed():
     assert list(rows) == ["close", "noisy", "missing", "some", "lost"]  # as in the table of scores
 
 
+def test_pairs_that_were_named_are_compared_seed_by_seed():
+    groups = groups_of(base=[0.5, 0.6], clipped=[0.52, 0.61], best=[0.9, 0.9])
+    grid = {"t": groups, "other": groups_of(base=[0.5, 0.6])}
+    pairs = differences.read_pairs(["base=clipped"], grid)
+    assert pairs == [("base", "clipped")]
+    made = {table.title.rpartition(", ")[2]: table for table in differences.tables(grid, pairs)}
+    assert list(made) == ["difference to the best", "differences of pairs"]
+    (row,) = made["differences of pairs"].rows
+    # 0.02 and 0.01: mean 1.5 points, standard deviation 0.01/√2, that is 0.71 points.
+    assert [c.text for c in row] == ["clipped less base", "+1.50 ± 0.71", "2", "0 of 2", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base", "--pairs 'base' is no pair; expected BASE=METHOD"),
+        ("base=cliped", "no method is called 'cliped'; did you mean 'clipped'"),
+        ("=clipped", "no method is called ''"),
+    ],
+)
+def test_a_wrong_pair_is_told(text, message):
+    with pytest.raises(ValueError, match=message):
+        differences.read_pairs([text], {"t": groups_of(base=[0.5], clipped=[0.5])})
+
+
 def test_there_is_no_section_of_differences_without_two_seeds_of_two_methods():
     assert differences.section({"t": groups_of(a=[0.5], b=[0.6])}) == []
     assert differences.section({"t": groups_of(a=[0.5, 0.6])}) == []
