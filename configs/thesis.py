@@ -17,7 +17,7 @@ length of the other tasks, crops.
 
 import dataclasses
 
-from configs.demo import TASKS as EMBEDDED
+from configs.demo_tuning import TASKS as EMBEDDED
 from experiments.config import (
     SGD,
     Adam,
