@@ -8,35 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-
-def _arrays(minimum: int = 0, **arguments: jax.Array) -> list[jax.Array]:
-    """Return the arguments as arrays; raise TypeError unless each holds numbers.
-
-    Args:
-        minimum: the number of axes that each needs at least.
-        **arguments: arrays by the name of the argument.
-    """
-    found = []
-    for name, value in arguments.items():
-        dtype = getattr(value, "dtype", None)
-        if isinstance(value, bool | int | float):
-            value = jnp.asarray(float(value) if abs(value) < 1e38 else jnp.inf)
-        elif dtype is None or not any(
-            jnp.issubdtype(dtype, kind) for kind in (jnp.number, jnp.bool_)
-        ):
-            raise TypeError(f"{name} must be an array of numbers, got {type(value).__name__}")
-        if jnp.ndim(value) < minimum:
-            raise ValueError(
-                f"{name} must have {minimum} axes or more, got shape {jnp.shape(value)}"
-            )
-        found.append(value)
-    return found
-
-
-def _same_shapes(**arguments: jax.Array) -> None:
-    shapes = {name: jnp.shape(value) for name, value in arguments.items()}
-    if len(set(shapes.values())) > 1:
-        raise ValueError(f"the shapes of {shapes} differ; expected one")
+from clipjax.losses._checks import as_arrays, check_same_shapes
 
 
 def masked_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
@@ -56,7 +28,7 @@ def masked_mean(values: jax.Array, weights: jax.Array) -> jax.Array:
         >>> float(masked_mean(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([1.0, 1.0, 0.0])))
         2.0
     """
-    values, weights = _arrays(values=values, weights=weights)
+    values, weights = as_arrays(values=values, weights=weights)
     total = jnp.sum(weights, dtype=jnp.float32)
     return masked_sum(values, weights) / jnp.where(total > 0, total, 1.0)
 
@@ -68,8 +40,8 @@ def masked_sum(values: jax.Array, weights: jax.Array) -> jax.Array:
         values: (...), float.
         weights: (...), non-negative, same shape as `values`.
     """
-    values, weights = _arrays(values=values, weights=weights)
-    _same_shapes(values=values, weights=weights)
+    values, weights = as_arrays(values=values, weights=weights)
+    check_same_shapes(values=values, weights=weights)
     values = jnp.where(weights > 0, values, 0).astype(jnp.float32)
     return jnp.sum(values * weights)
 
@@ -89,8 +61,8 @@ def softmax_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
         >>> softmax_cross_entropy(jnp.zeros((2, 10)), jnp.array([3, 4])).round(4).tolist()
         [2.302..., 2.302...]
     """
-    (logits,) = _arrays(1, logits=logits)
-    (labels,) = _arrays(labels=labels)
+    (logits,) = as_arrays(1, logits=logits)
+    (labels,) = as_arrays(labels=labels)
     if logits.shape[:-1] != labels.shape or not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(
             f"logits of shape {logits.shape} and labels of shape {labels.shape}, {labels.dtype}; "
@@ -116,7 +88,7 @@ def squared_error(predictions: jax.Array, targets: jax.Array) -> jax.Array:
         >>> squared_error(jnp.zeros((2, 4, 4, 3)), jnp.ones((2, 4, 4, 3))).tolist()
         [1.0, 1.0]
     """
-    predictions, targets = _arrays(1, predictions=predictions, targets=targets)
-    _same_shapes(predictions=predictions, targets=targets)
+    predictions, targets = as_arrays(1, predictions=predictions, targets=targets)
+    check_same_shapes(predictions=predictions, targets=targets)
     difference = predictions.astype(jnp.float32) - targets.astype(jnp.float32)
     return jnp.mean(jnp.square(difference), axis=tuple(range(1, difference.ndim)))
