@@ -129,8 +129,8 @@ def units_of_r(examples: Examples, steps: np.ndarray, config: Config) -> list[di
     L_r(θ) = L_1(rθ), so with step size η/r² the directions are those of r = 1.
     """
     rates = (0.5, 1.0, 2.0)
-    kinds = ({"loss": "logistic"}, {"loss": "generalized", "c": -1.0})
-    fixed = [Method(r=r, **kind) for kind in kinds for r in rates]
+    losses = (Method(), Method(loss="generalized", c=-1.0))
+    fixed = [dataclasses.replace(method, r=r) for method in losses for r in rates]
     scaled = [dataclasses.replace(method, rate=method.r**-2) for method in fixed]
     theta = follow([*fixed, *scaled], examples, steps, seed=config.seed)
     separator = hard_margin_separator(*examples)

@@ -1,5 +1,6 @@
 """The weights of linear models at log-spaced steps, many methods and seeds in one program."""
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -103,7 +104,7 @@ def _follow(
             update, state = rule.update(gradient, state, theta)
             return theta + update, state, k + 1
 
-        def record(carry: Any, count: jax.Array) -> tuple[Any, jax.Array]:
+        def record(carry: Any, count: jax.Array) -> tuple[Any, Any]:
             carry = jax.lax.fori_loop(0, count, step, carry)
             shown = first.rule == "clipped_sstm"
             return carry, clipjax.eval_params(carry[1], carry[0]) if shown else carry[0]
@@ -113,7 +114,7 @@ def _follow(
 
     names = ("rate", "level", "r", "c", "q")
     numbers = {n: jnp.asarray([float(getattr(method, n)) for method in methods]) for n in names}
-    fold = lambda run: jax.random.fold_in(jax.random.key(seed), run)  # noqa: E731
+    fold = functools.partial(jax.random.fold_in, jax.random.key(seed))
     keys = jax.vmap(fold)(jnp.arange(runs))
     over_runs = jax.vmap(one, (None, 0))
     return np.asarray(jax.jit(jax.vmap(over_runs, (0, None)))(numbers, keys))

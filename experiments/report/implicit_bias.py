@@ -9,8 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from experiments.report import style
-from experiments.report.page import Bullets, Cell, Page, Picture, Section, Table, Text
-from experiments.report.page import Drawing as Drawing
+from experiments.report.page import Bullets, Cell, Drawing, Page, Picture, Section, Table, Text
 from experiments.setup.labels import in_figure
 
 Row = Mapping[str, Any]
@@ -31,8 +30,8 @@ MEANING = (
     "falls as 1/√t, which the generalised loss has only near single times.",
     "clipped-SSTM's steps grow like t, so that its weights grow like 2 ln t; the clipping binds at "
     "the start only, as gradients vanish.",
-    "Adam divides each coordinate by its own size, and turns towards a separator of another norm "
-    "for a long time.",
+    "Adam's first steps have one length in all coordinates, so that it starts along a diagonal, "
+    "near to ŵ or far from it as it happens.",
 )
 
 
@@ -62,8 +61,8 @@ def make_page(found: Mapping[str, Row], summary: Row) -> Page:
 
 
 DIRECTIONS = (
-    "Direction error and margin gap over steps. Thin dotted lines: the predicted 1/g, scaled to "
-    "meet the error at the last step."
+    "Direction error and margin gap over steps. Thin dotted lines: the predicted 1/g over the last "
+    "three powers of ten, scaled to meet the error at the last step."
 )
 PLANES = (
     "Where the plane θᵀx = 0 lies after 1, 10, 100, ... steps (light to dark) and in the limit "
@@ -188,8 +187,7 @@ def wrong_labels(found: Row, config: Row) -> tuple[Text | Table, ...]:
 def directions(found: Mapping[str, Row]) -> Drawing:
     """Draw the direction error, losses under GD and rules apart, and the margin gap."""
     figure, axes = style.panels(len(found), 3, height=3.1)
-    labels = list(next(iter(found.values()))["rows"])
-    looks = {row["label"]: _look(i) for i, row in enumerate(labels)}
+    looks = _looks(next(iter(found.values()))["rows"])
     for panels, one in zip(axes, found.values(), strict=True):
         losses = [row for row in one["rows"] if row["rule"] == "gd"]
         rules = [row for row in one["rows"] if row["rule"] != "gd" or row["label"] == PATHS[0]]
@@ -223,7 +221,7 @@ def planes(found: Mapping[str, Row]) -> Drawing:
             _plane(panel, one, x, labels, one["theta"][place[label]])
         panels[0].set_ylabel(in_figure(one["label"]))
     for panel, label in zip(axes[0], PATHS, strict=True):
-        panel.set_title(label)
+        panel.set_title(label, fontsize=9)
     return style.drawing(figure)
 
 
@@ -231,6 +229,7 @@ def _errors(
     panel: Axes, rows: Sequence[Row], steps: Sequence[int], looks: Mapping[str, Any], name: str
 ) -> None:
     t = np.array(steps)
+    late = t >= t[-1] / 1000
     for row in rows:
         color, line = looks[row["label"]]
         values = np.array(row[name], float)
@@ -238,9 +237,10 @@ def _errors(
         growth = np.array(row["growth"], float)
         if name == "error" and np.isfinite(growth[-1]):
             scaled = values[-1] * growth[-1] / growth
-            late = (t >= 10) & (scaled < 2)
             panel.plot(t[late], scaled[late], color=color, linestyle=style.DOTTED, linewidth=0.7)
-    panel.set(xscale="log", yscale="log")
+    shown = np.array([row[name] for row in rows], float)
+    shown = shown[np.isfinite(shown) & (shown > 0)]
+    panel.set(xscale="log", yscale="log", ylim=(shown.min() / 1.2, shown.max() * 1.2))
 
 
 def _plane(panel: Axes, one: Row, x: np.ndarray, labels: np.ndarray, theta: np.ndarray) -> None:
@@ -318,6 +318,19 @@ def _column(label: str, c: float) -> str:
     return f"{label}, c = {c:g}" if c else "logistic regression"
 
 
-def _look(place: int) -> tuple[str, Any]:
-    colors = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#000000")
-    return colors[place % len(colors)], style.LINES[place // len(colors)]
+def _looks(rows: Sequence[Row]) -> dict[str, tuple[str, Any]]:
+    """Return colour and line by label: rules as everywhere, losses under GD among themselves."""
+    colors = ("#000000", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
+    known = {rule: style.LOOKS[rule] for rule in ("sgd", "clipped_sgd", "clipped_sstm", "adam")}
+    known["normalized"] = style.LOOKS["normalized_sgd"]
+    looks: dict[str, tuple[str, Any]] = {}
+    for row in rows:
+        if row["rule"] in known:
+            look = known[row["rule"]]
+            line = look.line if row["loss"] == "logistic" else style.LONG
+            looks[row["label"]] = (look.color, line)
+        else:
+            place = len([label for label in looks if label.startswith("GD")])
+            line = style.LINES[place // len(colors)]
+            looks[row["label"]] = (colors[place % len(colors)], line)
+    return looks
