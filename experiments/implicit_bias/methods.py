@@ -12,7 +12,6 @@ from typing import Annotated, Literal, TypeAlias
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
 
 import clipjax
 from clipjax.losses import generalized_logistic_loss
@@ -20,6 +19,8 @@ from experiments.setup.checks import POSITIVE, Range, check_fields
 
 Loss: TypeAlias = Literal["logistic", "exponential", "generalized"]
 Rule: TypeAlias = Literal["gd", "normalized", "sgd", "clipped_sgd", "clipped_sstm", "adam"]
+
+Number: TypeAlias = float | jax.Array
 
 STOCHASTIC = ("sgd", "clipped_sgd", "clipped_sstm")
 """Rules that draw batches; the others see all examples."""
@@ -104,7 +105,7 @@ METHODS = (
 """What is compared by default."""
 
 
-def loss_of(name: Loss, margins: jax.Array, r: ArrayLike, c: ArrayLike, q: ArrayLike) -> jax.Array:
+def loss_of(name: Loss, margins: jax.Array, r: Number, c: Number, q: Number) -> jax.Array:
     """Return ℓ of each margin; r, c and q may be traced."""
     if name == "generalized":
         return generalized_logistic_loss(margins, rate=r, shape=q, start=jnp.exp(c))
@@ -113,12 +114,10 @@ def loss_of(name: Loss, margins: jax.Array, r: ArrayLike, c: ArrayLike, q: Array
 
 def objective(
     method: Method,
-) -> Callable[[jax.Array, jax.Array, ArrayLike, ArrayLike, ArrayLike], jax.Array]:
+) -> Callable[[jax.Array, jax.Array, Number, Number, Number], jax.Array]:
     """Return what the rule descends, a function of θ (n,), y_i x_i (m, n), r, c and q."""
 
-    def mean(
-        theta: jax.Array, signed: jax.Array, r: ArrayLike, c: ArrayLike, q: ArrayLike
-    ) -> jax.Array:
+    def mean(theta: jax.Array, signed: jax.Array, r: Number, c: Number, q: Number) -> jax.Array:
         margins = signed @ theta
         if method.rule == "normalized" and method.loss == "exponential":
             return jax.nn.logsumexp(-r * margins)
@@ -129,7 +128,7 @@ def objective(
 
 
 def transformation(
-    rule: Rule, rate: ArrayLike, level: ArrayLike, smoothness: float
+    rule: Rule, rate: jax.Array, level: jax.Array, smoothness: float
 ) -> optax.GradientTransformation:
     """Return the rule as an Optax transformation; rate and level may be traced.
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from clipjax.analysis import HardMargin, hard_margin_separator
@@ -161,7 +163,8 @@ def almost_separable(config: Config, steps: np.ndarray) -> dict[str, Any]:
         theta = found[0]
         norms = np.linalg.norm(theta, axis=-1)
         margins = examples.labels * (examples.x @ theta[-1])
-        loss = np.asarray(loss_of(method.loss, margins, method.r, method.c, method.q)).mean()
+        with jax.enable_x64(True):
+            loss = loss_of(method.loss, jnp.asarray(margins), method.r, method.c, method.q).mean()
         turn = np.linalg.norm(theta[-1] / norms[-1] - theta[early] / norms[early])
         rows.append(
             {

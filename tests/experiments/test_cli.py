@@ -17,6 +17,7 @@ from clipjax.train import log
 from clipjax.train import mesh as meshes
 from experiments import compare, evaluate, landscape, noise, smoothing, theorem_check, train
 from experiments import explicit_graduated as explicit
+from experiments.implicit_bias import __main__ as implicit_bias
 from experiments.setup import cli, config_files, failures, locks, signals
 from tests.experiments.cli import ROOT
 
@@ -326,6 +327,7 @@ COMMANDS = [
     compare.CompareCommand,
     evaluate.EvaluateCommand,
     explicit.ExplicitGraduatedCommand,
+    implicit_bias.ImplicitBiasCommand,
     landscape.LandscapeCommand,
     noise.NoiseCommand,
     smoothing.SmoothingCommand,
