@@ -13,12 +13,13 @@ W_0 being the principal real branch of Lambert's function.
 the end. 1/g_t crosses 1/√t and 1/t at some t, and near them only is it like them. r stands for the
 step size (see `generalized_logistic_loss`), and c changes a constant.
 
-**Status.** (14) and (19) are VERIFIED in part: the paper's text names f, f^{-1} and W_0; the
-displayed formulas are lost in the copy that was read and DERIVED here (the inverse is exact, and
-nine of the ten numbers of the paper's Table 1 are roots of g_t = √t and g_t = t; see
-`python -m experiments.growth_rates`). The table takes c = 1, 3, 10 where `growth_constant` is at
-most 0: the paper uses two signs. All functions here take either. The condition that the paper
-prints for f > 0 has the wrong direction: see `growth_exponent_is_positive`.
+**Status.** (14) and (19) are VERIFIED in part: the paper's text names f, f^{-1} and W_0. The
+displayed formulas are lost in the copy that was read and DERIVED here: the inverse is exact, and
+nine of the ten numbers of the paper's Table 1 are roots of g_t = √t and g_t = t. The tenth, 4.714,
+is none; 4.714e-05 is (`python -m experiments.growth_rates`). The table takes c = 1, 3, 10 where
+`growth_constant` is at most 0: the paper uses two signs. All functions here take either. The
+condition that the paper prints for f > 0 has the wrong direction: see
+`growth_exponent_is_positive`.
 
 References:
     Kulikovskikh, Reducing computational costs in deep learning on almost linearly separable

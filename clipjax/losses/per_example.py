@@ -39,6 +39,11 @@ def masked_sum(values: jax.Array, weights: jax.Array) -> jax.Array:
     Args:
         values: (...), float.
         weights: (...), non-negative, same shape as `values`.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> float(masked_sum(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([1.0, 0.5, 0.0])))
+        2.5
     """
     values, weights = as_arrays(values=values, weights=weights)
     check_same_shapes(values=values, weights=weights)

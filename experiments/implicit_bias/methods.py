@@ -84,25 +84,25 @@ class Method:
         return "g_t(c, r)" if self.loss == "generalized" and not self.q else "ln t / r"
 
 
-METHODS = (
-    Method(),
-    Method(r=0.5),
-    Method(r=2.0),
-    Method(loss="exponential"),
-    Method(loss="generalized"),
-    Method(loss="generalized", r=0.5),
-    Method(loss="generalized", r=2.0),
-    Method(loss="generalized", c=-2.0),
-    Method(loss="generalized", c=-0.3),
-    Method(loss="generalized", c=-math.log(2), q=1.0),
-    Method("normalized", "exponential"),
-    Method("normalized", "logistic"),
-    Method("sgd"),
-    Method("clipped_sgd", level=0.1),
-    Method("clipped_sstm", rate=0.1),
-    Method("adam", rate=0.01),
-)
-"""What is compared by default."""
+METHODS = {
+    "gd": Method(),
+    "gd_half_r": Method(r=0.5),
+    "gd_twice_r": Method(r=2.0),
+    "exponential": Method(loss="exponential"),
+    "gompertz": Method(loss="generalized"),
+    "gompertz_half_r": Method(loss="generalized", r=0.5),
+    "gompertz_twice_r": Method(loss="generalized", r=2.0),
+    "gompertz_high": Method(loss="generalized", c=-2.0),
+    "gompertz_low": Method(loss="generalized", c=-0.3),
+    "sigmoid": Method(loss="generalized", c=-math.log(2), q=1.0),
+    "normalized_exponential": Method("normalized", "exponential"),
+    "normalized": Method("normalized", "logistic"),
+    "sgd": Method("sgd"),
+    "clipped_sgd": Method("clipped_sgd", level=0.1),
+    "clipped_sstm": Method("clipped_sstm", rate=0.1),
+    "adam": Method("adam", rate=0.01),
+}
+"""What can be compared; the loss is the logistic one where the name says no other."""
 
 
 def loss_of(name: Loss, margins: jax.Array, r: Number, c: Number, q: Number) -> jax.Array:

@@ -32,6 +32,7 @@ from experiments.setup.provenance import git_commit, versions
 PAIRS = tuple(f"{i}-{j}" for i in range(10) for j in range(i + 1, 10))
 
 Name: TypeAlias = Annotated[str, OneOf(tuple(sets.PLANE))]
+MethodName: TypeAlias = Annotated[str, OneOf(tuple(METHODS))]
 Pair: TypeAlias = Annotated[str, OneOf(PAIRS)]
 File: TypeAlias = Annotated[str, OneOf(sets.LIBSVM)]
 Flips: TypeAlias = Annotated[float, Range(0, 0.5, open_high=True)]
@@ -43,6 +44,8 @@ class Config:
 
     plane: Annotated[tuple[Name, ...], ONE_OR_MORE] = tuple(sets.PLANE)
     """Sets in the plane: points, blobs, stretched."""
+    methods: Annotated[tuple[MethodName, ...], ONE_OR_MORE] = tuple(METHODS)
+    """Names of methods such as gd, normalized_exponential, clipped_sstm."""
     steps: Annotated[int, Range(10, 10_000_000)] = 100_000
     """Steps of each method on these sets."""
     records: Annotated[int, Range(1, 100)] = 8
@@ -75,6 +78,11 @@ class Config:
     def __post_init__(self) -> None:
         check_fields(self)
 
+    @property
+    def chosen(self) -> list[Method]:
+        """Return the methods, each once."""
+        return [METHODS[name] for name in dict.fromkeys(self.methods)]
+
 
 def quick(config: Config) -> Config:
     """Return the configuration cut to what takes seconds."""
@@ -96,10 +104,10 @@ def on_set(
     """Return what is known of a separable set and of the methods on it.
 
     Returns:
-        `label`; `margin`, `support` and `weights` of the separator; `steps`; `rows`, for each
-        method its `label`, `rule`, `loss`, `predicted`, and `error`, `gap`, `norm`, `growth` at
-        `steps`. `theta`, per method the first run's weights (records, n), and the `examples`, are
-        for figures.
+        `label`; `margin`, `weights` and `support` of the separator; `reach`, the length of the
+        longest example; `steps`; `rows`, for each method its `label`, `rule`, `loss`, `predicted`,
+        and `error`, `gap`, `norm`, `growth` at `steps`. `theta`, per method the first run's weights
+        (records, n), and the `examples`, are for figures.
     """
     separator = hard_margin_separator(*examples)
     theta = follow(
@@ -116,6 +124,7 @@ def on_set(
     return {
         "label": label,
         "margin": separator.margin,
+        "reach": float(np.linalg.norm(examples.x, axis=1).max()),
         "support": separator.support.tolist(),
         "weights": separator.weights.tolist(),
         "steps": steps.tolist(),
@@ -130,9 +139,8 @@ def units_of_r(examples: Examples, steps: np.ndarray, config: Config) -> list[di
 
     L_r(θ) = L_1(rθ), so with step size η/r² the directions are those of r = 1.
     """
-    rates = (0.5, 1.0, 2.0)
-    losses = (Method(), Method(loss="generalized", c=-1.0))
-    fixed = [dataclasses.replace(method, r=r) for method in losses for r in rates]
+    losses = [m for m in (METHODS["gd"], METHODS["gompertz"]) if m in config.chosen]
+    fixed = [dataclasses.replace(method, r=r) for method in losses for r in (0.5, 1.0, 2.0)]
     scaled = [dataclasses.replace(method, rate=method.r**-2) for method in fixed]
     theta = follow([*fixed, *scaled], examples, steps, seed=config.seed)
     separator = hard_margin_separator(*examples)
@@ -141,6 +149,10 @@ def units_of_r(examples: Examples, steps: np.ndarray, config: Config) -> list[di
         {"label": method.label, "fixed": errors[i], "scaled": errors[i + len(fixed)]}
         for i, method in enumerate(fixed)
     ]
+
+
+ALMOST = ("gd", "normalized", "clipped_sgd")
+"""Rules that are followed where some labels are wrong."""
 
 
 def almost_separable(config: Config, steps: np.ndarray) -> dict[str, Any]:
@@ -152,7 +164,7 @@ def almost_separable(config: Config, steps: np.ndarray) -> dict[str, Any]:
     """
     clean = sets.points()
     examples = sets.flipped(clean, config.turned, config.seed)
-    methods = [m for m in METHODS if m.r == 1 and m.rule in ("gd", "normalized", "clipped_sgd")]
+    methods = [m for m in config.chosen if m.r == 1 and m.rule in ALMOST]
     early = int(np.argmin(np.abs(steps - steps[-1] / 10)))
     rows = []
     for method, found in zip(
@@ -208,7 +220,7 @@ def on_digits(config: Config, data_dir: Path | None) -> dict[str, Any]:
         `missing`, why there are none ("" if there are); `pairs`, as `on_set`, or with `inseparable`
         in place of the rows.
     """
-    methods = [m for m in METHODS if m.r == 1 and m.loss != "generalized"]
+    methods = [m for m in config.chosen if m.r == 1 and m.loss != "generalized"]
     steps = log_spaced(config.digit_steps, config.records)
     pairs = []
     for pair in config.digits:
@@ -273,8 +285,8 @@ def run(config: Config, workdir: Path, data_dir: Path | None = None) -> dict[str
     began = time.monotonic()
     steps = log_spaced(config.steps, config.records)
     found = {
-        name: on_set(sets.PLANE[name][0], sets.PLANE[name][1](), METHODS, steps, config)
-        for name in config.plane
+        name: on_set(sets.PLANE[name][0], sets.PLANE[name][1](), config.chosen, steps, config)
+        for name in dict.fromkeys(config.plane)
     }
     summary: dict[str, Any] = {
         "status": "finished",

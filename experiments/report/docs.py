@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import clipjax
+from clipjax import losses
 from experiments.report.clippings import FIGURES, figure
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
@@ -25,6 +26,8 @@ _BLOCK = re.compile(
 def public_objects() -> dict[str, Any]:
     """Return everything public by its name after `clipjax.`; of a module, what it exports.
 
+    `clipjax.losses` is no attribute of clipjax until it is imported, and belongs here all the same.
+
     Examples:
         >>> public_objects()["clip_stats"] is clipjax.clip_stats
         True
@@ -36,7 +39,7 @@ def public_objects() -> dict[str, Any]:
             objects |= {f"{name}.{part}": getattr(value, part) for part in value.__all__}
         else:
             objects[name] = value
-    return objects
+    return objects | {f"losses.{part}": getattr(losses, part) for part in losses.__all__}
 
 
 def signature(name: str, value: Any) -> str:

@@ -15,7 +15,16 @@ import pytest
 
 from clipjax.train import log
 from clipjax.train import mesh as meshes
-from experiments import compare, evaluate, landscape, noise, smoothing, theorem_check, train
+from experiments import (
+    compare,
+    evaluate,
+    growth_rates,
+    landscape,
+    noise,
+    smoothing,
+    theorem_check,
+    train,
+)
 from experiments import explicit_graduated as explicit
 from experiments.implicit_bias import __main__ as implicit_bias
 from experiments.setup import cli, config_files, failures, locks, signals
@@ -327,6 +336,7 @@ COMMANDS = [
     compare.CompareCommand,
     evaluate.EvaluateCommand,
     explicit.ExplicitGraduatedCommand,
+    growth_rates.GrowthRatesCommand,
     implicit_bias.ImplicitBiasCommand,
     landscape.LandscapeCommand,
     noise.NoiseCommand,

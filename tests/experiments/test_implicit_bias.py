@@ -16,6 +16,7 @@ from experiments.implicit_bias import robust, run, sets
 from experiments.implicit_bias.methods import METHODS, Method
 from experiments.implicit_bias.run import Config
 from experiments.implicit_bias.trajectories import follow, growth, log_spaced, measure
+from experiments.report import implicit_bias as report
 
 POINTS = sets.points()
 GD = Method()
@@ -107,7 +108,7 @@ def test_every_rule_is_what_a_loop_does(method):
 
 
 def test_clipped_sstm_is_shown_at_its_answer_not_where_it_asks():
-    method = next(m for m in METHODS if m.rule == "clipped_sstm")
+    method = METHODS["clipped_sstm"]
     (found,) = follow([method], POINTS, np.arange(1, 6), seed=3)
     with jax.enable_x64(True):
         signed = jnp.asarray(POINTS.labels[:, None] * POINTS.x)
@@ -256,7 +257,7 @@ def test_pairs_of_digits(monkeypatch):
     # Nearest points of the classes: two bright pixels each, their halves; |(½, ½) - (½, ½)| = 1,
     # half of that is the margin, with the column of ones weighing nothing.
     assert separable["margin"] == pytest.approx(0.5)
-    assert {row["rule"] for row in separable["rows"]} == {m.rule for m in METHODS}
+    assert {row["rule"] for row in separable["rows"]} == {m.rule for m in METHODS.values()}
     assert all(np.isfinite(row["error"]).all() for row in separable["rows"])
     assert "examples" in not_separable["inseparable"]
     assert not not_separable["rows"]
@@ -264,7 +265,7 @@ def test_pairs_of_digits(monkeypatch):
 
 def test_step_sizes_have_the_units_of_the_data():
     big = sets.Examples(100 * POINTS.x, POINTS.labels)
-    methods = [m for m in METHODS if m.r == 1 and m.loss != "generalized"]
+    methods = [m for m in METHODS.values() if m.r == 1 and m.loss != "generalized"]
     small, large = (
         follow([run.scaled_to(m, examples) for m in methods], examples, np.arange(1, 6))
         for examples in (POINTS, big)
@@ -283,7 +284,7 @@ def test_the_command_writes_all_and_says_what_is_missing(tmp_path, monkeypatch, 
     summary = json.loads((tmp_path / "w" / "summary.json").read_text())
     assert summary["config"]["steps"] == 100
     (one,) = summary["sets"].values()
-    assert [row["label"] for row in one["rows"]] == [method.label for method in METHODS]
+    assert [row["label"] for row in one["rows"]] == [method.label for method in METHODS.values()]
     assert np.load(tmp_path / "w" / "weights.npz")["points"].shape == (16, len(one["steps"]), 2)
     for name in ("directions", "planes"):
         for end in ("png", "pdf"):
@@ -305,5 +306,22 @@ def test_bad_input_is_named(change, words):
         Config(**change)
 
 
+@pytest.mark.parametrize("name", ["clipped_sstm", "gd"])
+def test_one_method_is_enough(name, tmp_path, capsys):
+    summary = run.run(dataclasses.replace(SMALL, methods=(name, name)), tmp_path)
+    assert [row["rule"] for row in summary["sets"]["points"]["rows"]] == [name]
+    said = capsys.readouterr().out
+    assert ("neither of which was asked for" in said) == (name != "gd")
+    assert "No pairs were asked for" in said
+
+
+def test_what_asymptotes_change_is_said_of_turned_labels_alone():
+    # Directions, asymptotes 0 and 0.1, flips 0 and 10 %: +1 and -2 points; without flips, 90.
+    files = {"a": {"mean": [[[0.9, 0.7], [0.0, 0.71]], [[0.9, 0.7], [0.0, 0.68]]]}}
+    config = {"flips": (0.0, 0.1), "asymptotes": (0.0, 0.1)}
+    assert "by −2.0 to +1.0 points" in report._changes(files, config)
+    assert "no comparison" in report._changes(files, config | {"asymptotes": (0.1, 0.2)})
+
+
 def test_labels_of_methods_differ():
-    assert len({method.label for method in METHODS}) == len(METHODS)
+    assert len({method.label for method in METHODS.values()}) == len(METHODS)

@@ -11,8 +11,11 @@ from typing import Any
 from experiments.compare import CompareCommand
 from experiments.evaluate import EvaluateCommand
 from experiments.explicit_graduated import ExplicitGraduatedCommand
+from experiments.growth_rates import GrowthRatesCommand
 from experiments.high_probability.__main__ import HighProbabilityCommand
 from experiments.high_probability.config import Config as HighProbability
+from experiments.implicit_bias.__main__ import ImplicitBiasCommand
+from experiments.implicit_bias.run import Config as ImplicitBias
 from experiments.landscape import LandscapeCommand
 from experiments.noise import NoiseCommand
 from experiments.prepare import PrepareCommand
@@ -43,6 +46,8 @@ LINES = {
         "--workdir new --theorems clipped_sgd --iterations 10 --failure-probabilities 0.5 "
         "--dimension 2 --replicas 4"
     ),
+    "growth_rates": _line("--workdir new --constants 3 --rates 1 --scan 100 --resolution 3"),
+    "implicit_bias": _line("--workdir new --plane points --methods gd --steps 10 --digits --files"),
     "smoothing": _line("--workdir new --functions drop_wave --stages 2 --points 8 --resolution 3"),
     "explicit_graduated": _line(
         "--workdir new --functions sphere --dimension 2 --stages 2 --steps-per-stage 1 "
@@ -62,6 +67,8 @@ DEFAULTS: dict[str, tuple[type, dict[str, Any]]] = {
     "landscape": (LandscapeCommand, {}),
     "high_probability": (HighProbabilityCommand, {"experiment": HighProbability()}),
     "theorem_check": (TheoremCommand, {}),
+    "growth_rates": (GrowthRatesCommand, {}),
+    "implicit_bias": (ImplicitBiasCommand, {"config": ImplicitBias()}),
     "smoothing": (SmoothingCommand, {}),
     "explicit_graduated": (ExplicitGraduatedCommand, {}),
     "prepare": (PrepareCommand, {}),

@@ -100,6 +100,7 @@ def _calls():
     times = np.array([[1.0, 2.0], [3.0, 1.0]])
     search = dict(fn=square, levels=[1.0, 0.5], quadrature=u, box=3.0)
     dimension = dict(dimension=2)
+    curve = dict(lower=0.1, upper=0.9, rate=2.0, shape=0.5, start=0.2)
     flip, view = data.flip(), data.center_crop(4)
     pictures = jnp.ones((1, 12, 12))
     network = dict(bn_momentum=0.9, dtype=jnp.float32)
@@ -346,6 +347,17 @@ def _calls():
         ),
         "analysis.survival": dict(sample=sample),
         "analysis.workload_times": dict(times=times),
+        "losses.generalized_logistic": dict(curve, t=x),
+        "losses.generalized_logistic_loss": dict(curve, margin=x),
+        "losses.generalized_softmax": dict(
+            logits=jnp.ones((2, 3)), lower=0.1, upper=0.9, rate=2.0, axis=-1, normalize=True
+        ),
+        "losses.growth_constant": dict(lower=0.1, upper=0.9, start=0.2),
+        "losses.growth_exponent": dict(t=x, c=-1.0, r=0.5),
+        "losses.growth_exponent_is_positive": dict(t=x, c=-1.0, r=0.5),
+        "losses.growth_exponent_turn": dict(c=-1.0, r=0.5),
+        "losses.growth_rate": dict(t=4 * x, c=-1.0, r=0.5),
+        "losses.lambert_w": dict(x=x),
         "losses.masked_mean": dict(values=x, weights=x),
         "losses.masked_sum": dict(values=x, weights=x),
         "losses.softmax_cross_entropy": dict(logits=jnp.ones((2, 3)), labels=jnp.array([0, 1])),

@@ -94,7 +94,9 @@ def test_what_is_damaged_was_whole(kind, tmp_path, made):
         assert drive.run(whole, tmp_path / str(number), made).faults == (), case
 
 
-@pytest.mark.parametrize("command", ["theorem_check", "smoothing", "explicit_graduated"])
+@pytest.mark.parametrize(
+    "command", ["theorem_check", "growth_rates", "implicit_bias", "smoothing", "explicit_graduated"]
+)
 def test_nothing_is_computed_where_nothing_can_be_written(command, tmp_path, made, monkeypatch):
     module = importlib.import_module(drive.COMMANDS[command])
     compute = "check" if command == "theorem_check" else "run"

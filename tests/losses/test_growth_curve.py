@@ -143,6 +143,12 @@ def test_it_is_finite_and_monotone_from_minus_to_plus_10000(shape, start):
     np.testing.assert_allclose(loss, 1 - values, atol=2e-7)
 
 
+def test_a_tiny_shape_has_a_second_derivative_far_below():
+    """q = 1e-13 and Q e^{40} > 1: 1/q³ is infinite in float32, the curve 0 to the last bit."""
+    curve = functools.partial(generalized_logistic, -40.0, 0.0, 1.0, 1.0)
+    assert jax.grad(jax.grad(curve))(1e-13) == 0
+
+
 def test_large_shapes_do_not_overflow():
     """q = 1000, p = 1/4: Q = 4^1000, and -ln S = softplus(1000 ln 4 - t)/1000."""
     t = jnp.asarray([-1e4, 0.0, 1e3, 2e3])
