@@ -2,7 +2,8 @@
 
 Quantiles far in the tail with intervals; how heavy a tail is, beside a Gaussian control; norms of
 gradient noise; averages over noise without random numbers; checks of the conditions under which
-graduated optimisation is proved to work. Losses over planes are in `clipjax.analysis.landscape`.
+graduated optimisation is proved to work; the separator of largest margin, and how far weights are
+from it. Losses over planes are in `clipjax.analysis.landscape`.
 """
 
 from clipjax.analysis.gradient_noise import (
@@ -10,6 +11,12 @@ from clipjax.analysis.gradient_noise import (
     gradient_noise,
     mean_gradient,
     minibatch_noise,
+)
+from clipjax.analysis.margins import (
+    HardMargin,
+    direction_error,
+    hard_margin_separator,
+    margin_gap,
 )
 from clipjax.analysis.minimisers import minimiser_path, smoothed_minimisers
 from clipjax.analysis.nice_bounds import (
@@ -57,6 +64,7 @@ from clipjax.analysis.tails import (
 __all__ = [
     "Curve",
     "GradientNoise",
+    "HardMargin",
     "HillCurve",
     "NewSigmaNice",
     "Outliers",
@@ -73,12 +81,15 @@ __all__ = [
     "check_new_sigma_nice",
     "check_sigma_nice",
     "d_bounds",
+    "direction_error",
     "gamma_lower_bound",
     "gaussian_control",
     "gradient_noise",
+    "hard_margin_separator",
     "hill_curve",
     "hill_tail_index",
     "lowest_curvature",
+    "margin_gap",
     "mean_gradient",
     "median_block_tail_index",
     "minibatch_noise",

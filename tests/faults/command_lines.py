@@ -14,6 +14,8 @@ from experiments.explicit_graduated import ExplicitGraduatedCommand
 from experiments.growth_rates import GrowthRatesCommand
 from experiments.high_probability.__main__ import HighProbabilityCommand
 from experiments.high_probability.config import Config as HighProbability
+from experiments.implicit_bias.__main__ import ImplicitBiasCommand
+from experiments.implicit_bias.run import Config as ImplicitBias
 from experiments.landscape import LandscapeCommand
 from experiments.noise import NoiseCommand
 from experiments.prepare import PrepareCommand
@@ -45,6 +47,7 @@ LINES = {
         "--dimension 2 --replicas 4"
     ),
     "growth_rates": _line("--workdir new --constants 3 --rates 1 --scan 100 --resolution 3"),
+    "implicit_bias": _line("--workdir new --plane points --methods gd --steps 10 --digits --files"),
     "smoothing": _line("--workdir new --functions drop_wave --stages 2 --points 8 --resolution 3"),
     "explicit_graduated": _line(
         "--workdir new --functions sphere --dimension 2 --stages 2 --steps-per-stage 1 "
@@ -65,6 +68,7 @@ DEFAULTS: dict[str, tuple[type, dict[str, Any]]] = {
     "high_probability": (HighProbabilityCommand, {"experiment": HighProbability()}),
     "theorem_check": (TheoremCommand, {}),
     "growth_rates": (GrowthRatesCommand, {}),
+    "implicit_bias": (ImplicitBiasCommand, {"config": ImplicitBias()}),
     "smoothing": (SmoothingCommand, {}),
     "explicit_graduated": (ExplicitGraduatedCommand, {}),
     "prepare": (PrepareCommand, {}),

@@ -32,6 +32,7 @@ COMMANDS = {
     "noise": "experiments.noise",
     "landscape": "experiments.landscape",
     "growth_rates": "experiments.growth_rates",
+    "implicit_bias": "experiments.implicit_bias.__main__",
     "smoothing": "experiments.smoothing",
     "explicit_graduated": "experiments.explicit_graduated",
     "prepare": "experiments.prepare",

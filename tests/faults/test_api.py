@@ -300,14 +300,17 @@ def _calls():
         ),
         "analysis.check_sigma_nice": dict(search, strong_convexity=1.0, max_radius=1.0),
         "analysis.d_bounds": dict(a=2.0),
+        "analysis.direction_error": dict(params=np.ones((2, 2)), weights=[1.0, 2.0]),
         "analysis.gamma_lower_bound": dict(d_next=1.25),
         "analysis.gaussian_control": dict(sample=sample, seed=0),
         "analysis.gradient_noise": dict(loss=loss, params=x, examples=np.ones((4, 2)), chunk=2),
+        "analysis.hard_margin_separator": dict(x=np.eye(2), labels=[1, 2]),
         "analysis.hill_curve": dict(sample=sample, ks=[4]),
         "analysis.hill_tail_index": dict(sample=sample, k=4),
         "analysis.lowest_curvature": dict(
             fn=square, centre=[0.0], radius=1.0, resolution=4, directions=4
         ),
+        "analysis.margin_gap": dict(params=x, x=np.eye(2), labels=[1, 2], weights=[1.0, 2.0]),
         "analysis.mean_gradient": dict(loss=loss, params=x, examples=np.ones((4, 2)), chunk=2),
         "analysis.median_block_tail_index": dict(sample=sample, block_sizes=(2, 5)),
         "analysis.minibatch_noise": dict(
