@@ -29,8 +29,9 @@ def test_norms_are_those_of_the_gradients_written_out_whatever_the_chunk(chunk):
     loss, params, examples, gradients = setting()
     found = gradient_noise(loss, params, examples, chunk=chunk)
     mean = gradients.mean(axis=0)
-    np.testing.assert_allclose(found.norms, np.linalg.norm(gradients - mean, axis=1), rtol=2e-5)
-    np.testing.assert_allclose(found.gradient_norms, np.linalg.norm(gradients, axis=1), rtol=2e-5)
+    # The smallest norm is 0.012, of sums of numbers around 1, each rounded to 6e-8: 5e-6 and more.
+    np.testing.assert_allclose(found.norms, np.linalg.norm(gradients - mean, axis=1), rtol=1e-4)
+    np.testing.assert_allclose(found.gradient_norms, np.linalg.norm(gradients, axis=1), rtol=1e-4)
     np.testing.assert_allclose(found.mean["w"], mean[:3], rtol=1e-4, atol=1e-7)
     np.testing.assert_allclose(found.mean["c"], mean[3], rtol=1e-4, atol=1e-7)
     assert found.mean_norm == pytest.approx(np.linalg.norm(mean), rel=1e-4)
