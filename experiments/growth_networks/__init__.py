@@ -14,10 +14,11 @@ what is it that the search finds?
 - `networks`: one network and one step;
 - `simulate`: all folds, seeds and combinations by `jax.vmap` in one compiled program;
 - `stages`: a run that goes on after a kill to the same bits;
-- `run`: search, comparison, summary.json. `experiments.report.growth_networks` makes the page.
+- `experiment`: search, comparison, summary.json;
+- `experiments.report.growth_networks`: the page.
 """
 
 from experiments.growth_networks.config import Arm, Config, small
-from experiments.growth_networks.run import load, run
+from experiments.growth_networks.experiment import load, run
 
 __all__ = ["Arm", "Config", "load", "run", "small"]

@@ -2,14 +2,14 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from experiments.growth_networks.config import Config, small
-from experiments.growth_networks.run import load, run
+from experiments.growth_networks.experiment import load, run
 from experiments.setup.cli import (
     Command,
     explain,
@@ -28,7 +28,7 @@ class GrowthNetworksCommand(Command):
 
     small: bool = False
     """At most 2,000 examples, 20 iterations and 1.5 % of the combinations: to see that it works."""
-    config: Annotated[Config, tyro.conf.arg(name="")] = Config()
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -32,7 +32,7 @@ class Config:
     dataset: Literal["mnist", "fashion_mnist", "digits"] = "mnist"
     """Prepared by experiments.prepare; "digits" is embedded (1,437 images of 8 x 8)."""
     examples: Annotated[int, Range(0, 10**6)] = 0
-    """So many of its training examples; 0: all."""
+    """At most so many of its training examples, drawn once; 0: all."""
     folds: Annotated[int, Range(2, 100)] = 5
     """Of the cross-validation."""
 

@@ -19,6 +19,7 @@ re-optimisation of c and r "at every iteration" that the source asks for is a sc
 and nothing else. `following_rate` is that schedule: for a c, the r_j with g_j(c, r_j) = √j exactly.
 """
 
+import itertools
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -61,7 +62,7 @@ def initial_params(key: jax.Array, sizes: tuple[int, ...], scale: jax.Array | fl
     dtype = jnp.asarray(scale, float).dtype
     return tuple(
         (scale * draw(jax.random.fold_in(key, i), (n, m), dtype), jnp.zeros(m, dtype))
-        for i, (n, m) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+        for i, (n, m) in enumerate(itertools.pairwise(sizes))
     )
 
 

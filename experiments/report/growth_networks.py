@@ -111,6 +111,7 @@ def judgement(found: Summary) -> str:
         for name, what in (
             ("tuned", "the default with its learning rate tuned by as many draws"),
             ("step", "the default with the step size ηr² of that combination"),
+            ("rate", "its r alone, (0, 1, r),"),
         ):
             if name in found["gains"]:
                 other = found["gains"][name][mark]
@@ -224,7 +225,8 @@ def setting(arm: Summary) -> str:
     """Return a, b, r and η of a network.
 
     Examples:
-        >>> setting({"lower": 0.0, "upper": 1.0, "rate": 2.8, "learning_rate": 0.01, "follow": None})
+        >>> arm = {"lower": 0.0, "upper": 1.0, "rate": 2.8, "learning_rate": 0.01}
+        >>> setting(arm | {"follow": None})
         '0, 1, 2.8, 0.01'
     """
     rate = f"{arm['rate']:.4g}" if arm["follow"] is None else f"r_j of c = {arm['follow']:g}"

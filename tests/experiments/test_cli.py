@@ -26,6 +26,7 @@ from experiments import (
     train,
 )
 from experiments import explicit_graduated as explicit
+from experiments.growth_networks import __main__ as growth_networks
 from experiments.setup import cli, config_files, failures, locks, signals
 from tests.experiments.cli import ROOT
 
@@ -335,6 +336,7 @@ COMMANDS = [
     compare.CompareCommand,
     evaluate.EvaluateCommand,
     explicit.ExplicitGraduatedCommand,
+    growth_networks.GrowthNetworksCommand,
     growth_rates.GrowthRatesCommand,
     landscape.LandscapeCommand,
     noise.NoiseCommand,

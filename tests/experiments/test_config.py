@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import explicit_graduated, growth_rates, smoothing
+from experiments import explicit_graduated, growth_networks, growth_rates, smoothing
 from experiments.landscape import LandscapeCommand
 from experiments.noise import NoiseCommand
 from experiments.setup import build, config_files, methods, networks
@@ -265,6 +265,7 @@ def test_plain_values_at_the_ends_of_ranges_are_taken():
     [
         lambda **change: LandscapeCommand(pathlib.Path("w"), **change),
         lambda **change: NoiseCommand(pathlib.Path("w"), **change),
+        growth_networks.Config,
         growth_rates.Config,
         smoothing.Config,
         explicit_graduated.Config,

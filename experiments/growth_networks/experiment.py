@@ -44,15 +44,10 @@ def load(config: Config, data_dir: Path | None) -> Data:
 
     Raises:
         DatasetNotPrepared: with the line that prepares it.
-        ValueError: if it has fewer training examples than asked for.
     """
     train = datasets.load(config.dataset, "train", data_dir)
     test = datasets.load(config.dataset, "test", data_dir).in_memory()
-    if config.examples > len(train):
-        raise ValueError(
-            f"examples is {config.examples}; {config.dataset} has {len(train)} for training"
-        )
-    count = config.examples or len(train)
+    count = min(config.examples or len(train), len(train))
     # Digits are listed in the order of their writers: a part is drawn from all of them.
     chosen = np.sort(np.random.default_rng(0).permutation(len(train))[:count])
     first = {key: values[chosen] for key, values in train.in_memory().items()}
@@ -188,7 +183,7 @@ def summarise(measured: np.ndarray, compared: Sequence[Arm], times: Sequence[int
         `curves`: arm -> "train_loss", "validation_loss", "validation_accuracy", "test_accuracy" ->
         mean and standard deviation over groups (folds of seeds) at each time.
         `gains`: arm -> mark -> mean and standard deviation over groups of the difference to the
-        default in validation accuracy, in points; likewise `test_gains`.
+        default in validation accuracy, in points, at `MARKS` and at the end; likewise `test_gains`.
         `growth`: arm -> mean and standard deviation of the validation loss's "rise", from its
         smallest value to its last, and "change", from its first to its last.
         `diverged`: arm -> groups whose training loss is not finite at the end; the numbers are
@@ -202,9 +197,10 @@ def summarise(measured: np.ndarray, compared: Sequence[Arm], times: Sequence[int
         "validation_accuracy": accuracy[:, VALIDATION],
         "test_accuracy": accuracy[:, TEST],
     }
-    marks = {mark: times.index(mark) for mark in MARKS if mark in times}
+    marks = {mark: times.index(mark) for mark in times if mark in (*MARKS, times[-1])}
     loss = shown["validation_loss"]
-    growths = {"rise": loss[-1] - loss.min(0), "change": loss[-1] - loss[0]}
+    with np.errstate(invalid="ignore"):  # inf - inf, of networks that diverged
+        growths = {"rise": loss[-1] - loss.min(0), "change": loss[-1] - loss[0]}
 
     def gains(values: np.ndarray, arm: int) -> dict[str, Any]:
         return {str(m): _spread(values[t, :, arm] - values[t, :, 0]) for m, t in marks.items()}
@@ -229,5 +225,6 @@ def summarise(measured: np.ndarray, compared: Sequence[Arm], times: Sequence[int
 
 def _spread(values: np.ndarray, axis: int = 0) -> dict[str, Any]:
     """Return mean and standard deviation (of a sample) as JSON values."""
-    mean, deviation = values.mean(axis, dtype=float), values.std(axis, ddof=1, dtype=float)
+    with np.errstate(invalid="ignore"):
+        mean, deviation = values.mean(axis, dtype=float), values.std(axis, ddof=1, dtype=float)
     return {"mean": mean.tolist(), "std": deviation.tolist()}
