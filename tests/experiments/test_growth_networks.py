@@ -248,7 +248,7 @@ def test_measurements_are_those_of_each_split(monkeypatch):
                         jnp.asarray(data.images[rows] / 255),
                         labels[rows],
                     )
-                    expected = [float(loss.mean()), np.mean(right)]
+                    expected = [float(loss.mean()), np.asarray(right).mean()]
                     np.testing.assert_allclose(found[split, :, group, k], expected, rtol=1e-12)
 
 
