@@ -142,9 +142,8 @@ def python_loop(side: Side, keep: Callable = lambda params: None) -> Callable[[i
     return make
 
 
-def main(options: Options | None = None) -> None:
+def main(options: Options) -> None:
     """Time the three sides and print the table."""
-    options = tyro.cli(Options) if options is None else options
     data = made_up(options)
     folds = make_groups(data, (0,), 5)
     one = Side(data, jax.tree.map(lambda leaf: leaf[:1], folds), 1)
@@ -182,4 +181,4 @@ def main(options: Options | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(tyro.cli(Options))

@@ -72,9 +72,39 @@ def make_page(summary: Summary) -> Page:
         f"{config['folds']} folds of {_plural(len(config['seeds']), 'seed')}. The source is "
         "Kulikovskikh (2020), https://doi.org/10.18287/2412-6179-CO-645."
     )
+    if differs := _differences(config):
+        lead += f" Not the source's experiment: {'; '.join(differs)}."
     sections = [_section(reading, found, summary) for reading, found in summary["results"].items()]
     sections.append(Section("What it means", (Bullets(MEANING),)))
     return Page("Networks with the generalised logistic activation", lead, tuple(sections))
+
+
+PUBLISHED_FORM = {
+    "dataset": ("mnist", "fashion_mnist"),
+    "examples": (0,),
+    "folds": (5,),
+    "hidden": ([10, 10],),
+    "batch": (25,),
+    "iterations": (1000,),
+    "share": (0.15,),
+    "search_iterations": (1,),
+}
+"""What the source states, by the field of the config."""
+
+
+def _differences(config: Summary) -> list[str]:
+    """Return in words where a config is not what the source states.
+
+    Examples:
+        >>> _differences({"examples": 2000, "iterations": 1000, "hidden": [10, 10]})
+        ['examples is 2000 (0, all)']
+    """
+    known = {"examples": "0, all"}
+    return [
+        f"{field} is {config[field]} ({known.get(field) or ' or '.join(map(str, stated))})"
+        for field, stated in PUBLISHED_FORM.items()
+        if field in config and config[field] not in stated
+    ]
 
 
 def _section(reading: str, found: Summary, summary: Summary) -> Section:
@@ -196,7 +226,10 @@ def growth(reading: str, found: Summary, published: Summary) -> Table:
             Cell("–" if ratio is None else f"{ratio:.3g}", value=ratio),
         )
         rows.append((Cell(LOOKS[name].label), *cells))
-    caption = "The ratio is one of means; “–” where a loss does not rise."
+    caption = (
+        "The least of the recorded iterations. The ratio is one of means; “–” where a loss does "
+        "not rise."
+    )
     if published:
         caption += f" Published for the best combination: {published['growth']}."
     return Table(f"Validation loss over the {reading}", header, tuple(rows), caption)
