@@ -11,6 +11,7 @@ import pytest
 from benchmarks import (
     dispatch,
     growing_batches,
+    growth_networks,
     input,
     optimizer_step,
     torch_input,
@@ -54,6 +55,30 @@ def test_growing_batches_measures_both_forms(capsys):
     growing_batches.main(("MLP 784-128-10",), micro_batch=8, parts=(2,), repeats=1)
     printed = capsys.readouterr().out
     assert re.search(r"2 x 8 +│ +[\d,]+/s +│ +[\d,]+/s +│ +\d+\.\d\d", printed)
+
+
+def test_growth_networks_measures_all_sides(capsys, monkeypatch):
+    monkeypatch.setattr(growth_networks, "CASES", {"two a fold": (2, 1000)})
+    options = growth_networks.Options(250, steps=9, single_steps=9, repeats=1, whole_epoch=True)
+    growth_networks.main(options)
+    printed = capsys.readouterr().out
+    # 250 examples are 200 for training, 8 batches: 9 steps are more than an epoch.
+    assert re.search(r"two a fold +│( +[\d,.]+ │){5} +1,000 in \d+ (s|min)", printed)
+    assert re.search(r"one epoch of 10 networks with its evaluation: \d+ s", printed)
+
+
+def test_the_loop_of_the_growth_networks_does_what_the_program_does():
+    """Same weights after 12 steps of 8 an epoch (the order begins again)."""
+    options = growth_networks.Options(250)
+    data = growth_networks.made_up(options)
+    side = growth_networks.Side(data, growth_networks.make_groups(data, (0,), 5), 2)
+    kept = []
+    loop = growth_networks.python_loop(side, kept.append)
+    loop(12)
+    side.make(12)
+    ours = jax.tree.map(lambda leaf: leaf[0, 0], side.params)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(kept[0]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_train_step_has_the_networks_as_published():

@@ -26,6 +26,7 @@ from experiments import (
     train,
 )
 from experiments import explicit_graduated as explicit
+from experiments.growth_networks import __main__ as growth_networks
 from experiments.implicit_bias import __main__ as implicit_bias
 from experiments.setup import cli, config_files, failures, locks, signals
 from tests.experiments.cli import ROOT
@@ -336,6 +337,7 @@ COMMANDS = [
     compare.CompareCommand,
     evaluate.EvaluateCommand,
     explicit.ExplicitGraduatedCommand,
+    growth_networks.GrowthNetworksCommand,
     growth_rates.GrowthRatesCommand,
     implicit_bias.ImplicitBiasCommand,
     landscape.LandscapeCommand,

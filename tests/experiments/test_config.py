@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import explicit_graduated, growth_rates, smoothing
+from experiments import explicit_graduated, growth_networks, growth_rates, smoothing
 from experiments.implicit_bias.run import Config as ImplicitBias
 from experiments.landscape import LandscapeCommand
 from experiments.noise import NoiseCommand
@@ -266,6 +266,7 @@ def test_plain_values_at_the_ends_of_ranges_are_taken():
     [
         lambda **change: LandscapeCommand(pathlib.Path("w"), **change),
         lambda **change: NoiseCommand(pathlib.Path("w"), **change),
+        growth_networks.Config,
         growth_rates.Config,
         ImplicitBias,
         smoothing.Config,

@@ -11,6 +11,8 @@ from typing import Any
 from experiments.compare import CompareCommand
 from experiments.evaluate import EvaluateCommand
 from experiments.explicit_graduated import ExplicitGraduatedCommand
+from experiments.growth_networks.__main__ import GrowthNetworksCommand
+from experiments.growth_networks.config import Config as GrowthNetworks
 from experiments.growth_rates import GrowthRatesCommand
 from experiments.high_probability.__main__ import HighProbabilityCommand
 from experiments.high_probability.config import Config as HighProbability
@@ -48,6 +50,10 @@ LINES = {
     ),
     "growth_rates": _line("--workdir new --constants 3 --rates 1 --scan 100 --resolution 3"),
     "implicit_bias": _line("--workdir new --plane points --methods gd --steps 10 --digits --files"),
+    "growth_networks": _line(
+        "--workdir new --dataset digits --examples 10 --folds 2 --batch 2 --hidden 2 --seeds 0 "
+        "--readings steps --iterations 2 --share 0.002 --controls step"
+    ),
     "smoothing": _line("--workdir new --functions drop_wave --stages 2 --points 8 --resolution 3"),
     "explicit_graduated": _line(
         "--workdir new --functions sphere --dimension 2 --stages 2 --steps-per-stage 1 "
@@ -69,6 +75,7 @@ DEFAULTS: dict[str, tuple[type, dict[str, Any]]] = {
     "theorem_check": (TheoremCommand, {}),
     "growth_rates": (GrowthRatesCommand, {}),
     "implicit_bias": (ImplicitBiasCommand, {"config": ImplicitBias()}),
+    "growth_networks": (GrowthNetworksCommand, {"config": GrowthNetworks()}),
     "smoothing": (SmoothingCommand, {}),
     "explicit_graduated": (ExplicitGraduatedCommand, {}),
     "prepare": (PrepareCommand, {}),

@@ -33,6 +33,7 @@ COMMANDS = {
     "landscape": "experiments.landscape",
     "growth_rates": "experiments.growth_rates",
     "implicit_bias": "experiments.implicit_bias.__main__",
+    "growth_networks": "experiments.growth_networks.__main__",
     "smoothing": "experiments.smoothing",
     "explicit_graduated": "experiments.explicit_graduated",
     "prepare": "experiments.prepare",
@@ -50,6 +51,7 @@ OWN = {
     "compare": r"new/.*",
     "tune": r"(new|search)/.*",
     "high_probability": r"(chunks_of|tail)/(chunks/.*|\.lock)",
+    "growth_networks": r"new/(state/.*|\.lock)",
     "prepare": r"(data|new)/.*",
     # Damaged checkpoints are moved aside by whoever meets them.
     **dict.fromkeys(("evaluate", "noise", "landscape"), r"run/checkpoints/.*"),

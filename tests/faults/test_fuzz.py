@@ -95,7 +95,11 @@ def test_what_is_damaged_was_whole(kind, tmp_path, made):
 
 
 @pytest.mark.parametrize(
-    "command", ["theorem_check", "growth_rates", "implicit_bias", "smoothing", "explicit_graduated"]
+    "command",
+    [
+        *("theorem_check", "growth_rates", "growth_networks", "implicit_bias"),
+        *("smoothing", "explicit_graduated"),
+    ],
 )
 def test_nothing_is_computed_where_nothing_can_be_written(command, tmp_path, made, monkeypatch):
     module = importlib.import_module(drive.COMMANDS[command])
