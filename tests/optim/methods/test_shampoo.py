@@ -298,23 +298,30 @@ def test_bad_parameters_and_gradients_of_other_shapes_are_refused():
 
 
 ON_TWO_CORES = """
-import jax, jax.numpy as jnp, clipjax
+import jax, jax.numpy as jnp, optax, clipjax
 params = {n: jax.random.normal(jax.random.key(n), (144, 16)) for n in range(12)}
-tx = clipjax.scale_by_shampoo(update_every=10)
-step = jax.jit(lambda state: tx.update(params, state)[1])
+tx = clipjax.shampoo(0.01, momentum=0.9, update_every=2)
+
+@jax.jit
+def step(params, state):
+    updates, state = tx.update(jax.tree.map(jnp.sin, params), state, params)
+    return optax.apply_updates(params, updates), state
+
 state = tx.init(params)
-for _ in range(30):
-    state = step(state)
-print(int(jax.block_until_ready(state).count))
+for _ in range(400):
+    params, state = step(params, state)
+jax.block_until_ready(params)
+print("done")
 """
 
 
 def test_matrices_of_two_sizes_are_decomposed_on_two_cores():
-    """Two of LAPACK's batches at once wait for one another for ever in a pool of two threads.
+    """Two of LAPACK's batches at once may wait for one another for ever in a pool of two threads.
 
-    The tests' own process has 32 threads (tests/conftest.py), where this is not seen.
+    With batches one refresh in some dozens did, on a machine at rest; here are 200. The tests' own
+    process has 32 threads (tests/conftest.py), where this is not seen.
     """
     few = {**os.environ, "NPROC": "2", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": ""}
     line = [sys.executable, "-c", ON_TWO_CORES]
     done = subprocess.run(line, env=few, capture_output=True, text=True, timeout=120)
-    assert done.stdout.split() == ["30"], done.stderr
+    assert done.stdout.split() == ["done"], done.stderr
