@@ -29,13 +29,10 @@ import tyro
 from clipjax.losses import growth_exponent, growth_rate
 from clipjax.train.log import write_json
 from experiments.report import growth_rates as report
-from experiments.report.files import write_page
-from experiments.report.page import to_markdown
-from experiments.report.style import style
+from experiments.report.files import publish
 from experiments.setup import config_files
 from experiments.setup.checks import ONE_OR_MORE, Range, Such, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax, working_in
-from experiments.setup.labels import plain
 from experiments.setup.provenance import git_commit, versions
 
 TARGETS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
@@ -201,12 +198,8 @@ def run(config: Config, workdir: Path) -> dict[str, Any]:
         "versions": versions(),
         "git_commit": git_commit(),
     }
-    with style():
-        made = report.make_page(rows, list(curves(config)))
-        path = write_page(made, workdir, "report")
     write_json(workdir / "summary.json", summary)
-    print(to_markdown(made, figures=None))
-    print(plain(path))
+    publish(lambda: report.make_page(rows, list(curves(config))), workdir)
     return summary
 
 

@@ -36,8 +36,8 @@ from clipjax.train.batch_stats import recompute_batch_stats
 from clipjax.train.log import write_json
 from clipjax.train.step import Program
 from experiments.evaluate import restore
-from experiments.high_probability.chunks import write_npz
 from experiments.setup import build
+from experiments.setup.checked_files import write_npz
 from experiments.setup.checks import COUNT, POSITIVE, SEED, Range, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 from experiments.setup.labels import plain

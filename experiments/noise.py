@@ -29,8 +29,8 @@ from clipjax import analysis
 from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
 from experiments.evaluate import restore
-from experiments.high_probability.chunks import write_npz
 from experiments.setup import build
+from experiments.setup.checked_files import write_npz
 from experiments.setup.checks import COUNT, INT32, SEED, Range, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 from experiments.setup.labels import plain

@@ -32,10 +32,10 @@ from clipjax.optim.graduated.smoothing import DISTRIBUTIONS
 from clipjax.train.files import replacing
 from clipjax.train.log import write_json
 from experiments.high_probability import readable
-from experiments.high_probability.chunks import write_npz
 from experiments.report import smoothing as figures
 from experiments.report.style import style
 from experiments.setup import config_files
+from experiments.setup.checked_files import write_npz
 from experiments.setup.checks import ONE_OR_MORE, POSITIVE, OneOf, Range, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 from experiments.setup.labels import in_terminal

@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from experiments.growth_networks.config import Config, small
 from experiments.growth_networks.experiment import load, run
+from experiments.report.files import publish
+from experiments.report.growth_networks import make_page
 from experiments.setup.cli import (
     Command,
     explain,
@@ -19,7 +20,6 @@ from experiments.setup.cli import (
     stopped,
     working_in,
 )
-from experiments.setup.labels import plain
 
 
 @dataclass(frozen=True)
@@ -41,21 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         summary = run(config, command.workdir, data, should_stop=stop_on_signal())
         if summary is None:
             return stopped(command.workdir)
-        _show(summary, command.workdir)
+        publish(lambda: make_page(summary), command.workdir)
     return 0
-
-
-def _show(summary: dict[str, Any], workdir: Path) -> None:
-    from experiments.report import growth_networks as report
-    from experiments.report.files import write_page
-    from experiments.report.page import to_markdown
-    from experiments.report.style import style
-
-    with style():
-        made = report.make_page(summary)
-        path = write_page(made, workdir, "report")
-    print(to_markdown(made, figures=None))
-    print(plain(path))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,16 @@
 """A training run of many networks that can be killed at any moment: its state lies in one file.
 
 WORKDIR/state/NAME.state holds the weights of all networks, how many steps they have seen, and what
-was measured on the way. It is written whole, a few times a minute and when the run is stopped. The
-file begins with a SHA-256 of the experiment, the place in it and all that follows: what was
-damaged, or comes from elsewhere, is not read, and the stage begins again.
+was measured on the way. It is written whole, a few times a minute and when the run is stopped. A
+file that was damaged, or comes from elsewhere, is not read, and the stage begins again
+(`experiments.setup.checked_files`).
 
 Where a run is cut changes no number: the batches are a function of (seed, fold, epoch), and one
 program does any number of steps.
 """
 
-import hashlib
-import io
 import json
-import sys
 import time
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clipjax.train.files import remove_leftovers, replacing
-from clipjax.train.log import ProgressLine, write_json
+from clipjax.train.files import remove_leftovers
+from clipjax.train.log import ProgressLine
 from experiments.growth_networks.config import Arm, Reading, rate_table, settings
 from experiments.growth_networks.networks import Params
 from experiments.growth_networks.simulate import (
@@ -37,6 +33,14 @@ from experiments.growth_networks.simulate import (
     start,
 )
 from experiments.setup import pace
+from experiments.setup.checked_files import (
+    check_same,
+    read_arrays,
+    read_plan,
+    text,
+    write_arrays,
+    write_plan,
+)
 
 SAVE_SECONDS = 20.0
 """Between two writings of the state."""
@@ -102,65 +106,36 @@ class Folder:
         self._identity = json.loads(json.dumps(identity))
         remove_leftovers(self.path)
         plan = self.path / "plan.json"
-        if not plan.exists():
-            text = _text(self._identity)
-            write_json(plan, {"identity": self._identity, "sha256": _digest(text)})
-            return
-        try:
-            said = json.loads(plan.read_text(encoding="utf-8"))
-            old = said["identity"]
-            whole = said["sha256"] == _digest(_text(old))
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{plan} is damaged ({error}); delete {self.path}") from error
-        if not whole:
-            raise ValueError(
-                f"{plan} was changed after it was written (its checksum differs); delete "
-                f"{self.path} to train again"
-            )
-        changed = list(_changes(old, self._identity))
-        if changed:
-            raise ValueError(
-                f"{self.path} holds another experiment: {'; '.join(changed)}. Use another "
-                "--workdir, the old values, or delete that folder"
-            )
+        if plan.exists():
+            check_same(read_plan(plan, "identity")["identity"], self._identity, self.path, "states")
+        else:
+            write_plan(plan, {"identity": self._identity})
 
     def _file(self, stage: Stage) -> Path:
         return self.path / f"{stage.name}.state"
 
     def _place(self, stage: Stage) -> bytes:
         arms = [vars(arm) for arm in stage.arms]
-        return _text({**self._identity, "stage": stage.name, "arms": arms})
+        return text({**self._identity, "stage": stage.name, "arms": arms})
 
     def write(self, stage: Stage, state: State) -> None:
         """Write a stage's state; the weights only if there is something left to do."""
-        buffer = io.BytesIO()
         done = len(state.measured) == len(stage.times)
         leaves = [] if done else jax.tree.leaves(state.params)
         arrays: dict[str, Any] = {f"leaf{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
-        arrays["measured"] = np.array(state.measured)
-        np.savez(buffer, step=state.step, seconds=state.seconds, **arrays)
-        body = buffer.getvalue()
-        with replacing(self._file(stage)) as file:
-            file.write(_digest(self._place(stage), body).encode() + body)
+        arrays |= {"measured": np.array(state.measured), "step": state.step}
+        arrays["seconds"] = state.seconds
+        write_arrays(self._file(stage), self._place(stage), arrays, compressed=False)
 
     def read(self, stage: Stage) -> State | None:
         """Return a stage's state; None where there is none, or it is damaged, which is said."""
-        path = self._file(stage)
-        try:
-            content = path.read_bytes()
-        except FileNotFoundError:
+        arrays = read_arrays(self._file(stage), self._place(stage), again="begun again")
+        if arrays is None:
             return None
-        said, body = content[:64], content[64:]
-        if said != _digest(self._place(stage), body).encode() or not zipfile.is_zipfile(
-            io.BytesIO(body)
-        ):
-            print(f"{path} is damaged, or of another experiment: begun again", file=sys.stderr)
-            return None
-        with np.load(io.BytesIO(body)) as arrays:
-            leaves = [jnp.asarray(arrays[f"leaf{i}"]) for i in range(len(arrays.files) - 3)]
-            params = tuple(zip(leaves[::2], leaves[1::2], strict=True))
-            measured = list(arrays["measured"])
-            return State(int(arrays["step"]), params, measured, float(arrays["seconds"]))
+        leaves = [jnp.asarray(arrays[f"leaf{i}"]) for i in range(len(arrays) - 3)]
+        params = tuple(zip(leaves[::2], leaves[1::2], strict=True))
+        measured = list(arrays["measured"])
+        return State(int(arrays["step"]), params, measured, float(arrays["seconds"]))
 
 
 def run(
@@ -257,22 +232,3 @@ class _Machine:
         member = self._stage.groups.member
         found = evaluate(params, self._settings, rate, self._images, self._labels, member)
         return np.asarray(found)
-
-
-def _changes(old: Any, new: Any, prefix: str = ""):
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for name in {**old, **new}:
-            yield from _changes(old.get(name), new.get(name), f"{prefix}{name}.")
-    elif old != new:
-        yield f"{prefix.rstrip('.').removeprefix('config.')} was {old!r}, is {new!r}"
-
-
-def _text(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True).encode()
-
-
-def _digest(*parts: bytes) -> str:
-    sha = hashlib.sha256()
-    for part in parts:
-        sha.update(len(part).to_bytes(8, "big") + part)
-    return sha.hexdigest()

@@ -5,19 +5,14 @@ noise are one compiled program, and what it gives is written to WORKDIR/chunks b
 starts. A killed run goes on with the chunks that are missing; since the chunk size is kept with
 them, its numbers are bit for bit those of an uninterrupted run on as many devices.
 
-A chunk's file begins with a SHA-256 of the experiment, the chunk's place in it, and all that
-follows: what was damaged, or comes from elsewhere, is found before anything is read from it, and is
-computed again.
+Chunks that were damaged, or come from elsewhere, are computed again
+(`experiments.setup.checked_files`).
 """
 
-import hashlib
-import io
-import json
 import math
 import shutil
-import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +23,8 @@ from jax.sharding import Mesh
 
 from clipjax import problems
 from clipjax.train import mesh as meshes
-from clipjax.train.files import remove_leftovers, replacing
-from clipjax.train.log import ProgressLine, write_json
+from clipjax.train.files import remove_leftovers
+from clipjax.train.log import ProgressLine
 from experiments.high_probability.config import Config, first_point, identity
 from experiments.high_probability.simulate import (
     Method,
@@ -38,6 +33,14 @@ from experiments.high_probability.simulate import (
     simulate,
 )
 from experiments.setup import pace
+from experiments.setup.checked_files import (
+    check_same,
+    read_arrays,
+    read_plan,
+    text,
+    write_arrays,
+    write_plan,
+)
 
 MIB = 2**20
 
@@ -129,28 +132,12 @@ class Chunks:
             self._size = chunk_size(config, per_replica, mesh.size)
             if jax.process_index() == 0:
                 plan = {"config": identity(config), "chunk": self._size, "devices": mesh.size}
-                write_json(path, plan | {"sha256": _digest(_text(plan))})
+                write_plan(path, plan)
 
     def _planned(self, path: Path) -> int:
-        try:
-            plan = json.loads(path.read_text(encoding="utf-8"))
-            said = plan.pop("sha256")
-            size, old = plan["chunk"], plan["config"]
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise ValueError(f"{path} is damaged ({error}); delete {path.parent}") from error
-        if said != _digest(_text(plan)):
-            raise ValueError(
-                f"{path} was changed after it was written (its checksum differs); "
-                f"delete {path.parent} to compute the chunks again"
-            )
-        new = identity(self._config)
-        found = [k for k in {**old, **new} if old.get(k) != new.get(k)]
-        if found:
-            listed = "; ".join(f"{k} was {old.get(k)!r}, is {new.get(k)!r}" for k in found)
-            raise ValueError(
-                f"{path.parent} holds chunks of another config: {listed}. Use another --workdir, "
-                "the old values, or delete that folder"
-            )
+        plan = read_plan(path, "config", "chunk")
+        check_same(plan["config"], identity(self._config), path.parent, "chunks")
+        size = plan["chunk"]
         if size % self._mesh.size:
             raise ValueError(
                 f"{path.parent} holds chunks of {size} replicas, which do not split over "
@@ -161,7 +148,7 @@ class Chunks:
     def _place(self, noise: int, chunk: int) -> bytes:
         """Return what binds a chunk to its place in this experiment."""
         place = {"noise": noise, "chunk": chunk, "size": self._size}
-        return _text(place | {"config": identity(self._config)})
+        return text(place | {"config": identity(self._config)})
 
     @property
     def size(self) -> int:
@@ -186,8 +173,12 @@ class Chunks:
         number = config.noises.index(noise)
         paths = [self._folder / f"noise{number}_chunk{i:05d}.chunk" for i in range(count)]
         places = [self._place(number, i) for i in range(count)]
-        read = {i: _read(paths[i], places[i], names) for i in range(count)}
-        found = {i: arrays for i, arrays in read.items() if arrays is not None}
+        read = {i: read_arrays(paths[i], places[i], again="computed again") for i in range(count)}
+        found = {
+            i: {name: arrays[str(j)] for j, name in enumerate(names)}
+            for i, arrays in read.items()
+            if arrays is not None
+        }
         clock = {"compile_time": 0.0, "simulation_time": 0.0}
         times = jnp.asarray(record_times(config.steps, config.records, config.spacing))
         with ProgressLine(noise, config.replicas, len(found) * self._size) as line:
@@ -210,7 +201,8 @@ class Chunks:
                 kept = min(self._size, config.replicas - i * self._size)
                 found[i] = {name: np.asarray(gaps[name])[:kept] for name in names}
                 if jax.process_index() == 0:
-                    _write(paths[i], places[i], [found[i][name] for name in names])
+                    numbered = {str(j): found[i][name] for j, name in enumerate(names)}
+                    write_arrays(paths[i], places[i], numbered)
                 rate = kept * config.steps / seconds
                 done = sum(len(arrays[names[0]]) for arrays in found.values())
                 line.update(done, f"{rate:,.0f} replica steps/s")
@@ -254,47 +246,3 @@ class Chunks:
         """Remove the folder, once what it held is written elsewhere."""
         if jax.process_index() == 0:
             shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _text(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True).encode()
-
-
-def _digest(*parts: bytes) -> str:
-    sha = hashlib.sha256()
-    for part in parts:
-        sha.update(len(part).to_bytes(8, "big") + part)
-    return sha.hexdigest()
-
-
-def _write(path: Path, place: bytes, gaps: Sequence[np.ndarray]) -> None:
-    """Write a chunk: its checksum, then the gaps of each method as an .npz file."""
-    buffer = io.BytesIO()
-    numbered: dict[str, Any] = {str(j): gap for j, gap in enumerate(gaps)}
-    np.savez_compressed(buffer, **numbered)
-    body = buffer.getvalue()
-    with replacing(path) as file:
-        file.write(_digest(place, body).encode() + body)
-
-
-def _read(path: Path, place: bytes, names: Sequence[str]) -> dict[str, np.ndarray] | None:
-    """Return a chunk's gaps by method; None where it is missing or damaged, to be done again."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    said, body = content[:64], content[64:]
-    if said != _digest(place, body).encode():
-        if jax.process_index() == 0:
-            print(f"{path} is damaged, or of another experiment: computed again", file=sys.stderr)
-        return None
-    with np.load(io.BytesIO(body)) as arrays:
-        return {name: arrays[str(j)] for j, name in enumerate(names)}
-
-
-def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays so that a reader sees the old file or the new one, never half of either."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    with replacing(path) as file:
-        file.write(buffer.getvalue())

@@ -17,7 +17,7 @@ from clipjax.train import mesh as meshes
 from clipjax.train.files import remove_leftovers, replacing
 from clipjax.train.log import write_json
 from experiments.high_probability import checks
-from experiments.high_probability.chunks import Chunks, bytes_per_replica, write_npz
+from experiments.high_probability.chunks import Chunks, bytes_per_replica
 from experiments.high_probability.config import (
     Config,
     constants,
@@ -30,6 +30,7 @@ from experiments.high_probability.config import (
 from experiments.high_probability.references import reference_of
 from experiments.high_probability.simulate import record_times
 from experiments.setup import pace
+from experiments.setup.checked_files import write_npz
 from experiments.setup.labels import in_terminal
 from experiments.setup.provenance import git_commit, versions
 

@@ -15,18 +15,15 @@ from clipjax.analysis import HardMargin, hard_margin_separator
 from clipjax.data import DatasetNotPrepared
 from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
-from experiments.high_probability.chunks import write_npz
 from experiments.implicit_bias import robust, sets
 from experiments.implicit_bias.methods import METHODS, STOCHASTIC, Method, loss_of
 from experiments.implicit_bias.sets import Examples
 from experiments.implicit_bias.trajectories import follow, growth, log_spaced, measure
 from experiments.report import implicit_bias as report
-from experiments.report.files import write_page
-from experiments.report.page import to_markdown
-from experiments.report.style import style
+from experiments.report.files import publish
 from experiments.setup import config_files
+from experiments.setup.checked_files import write_npz
 from experiments.setup.checks import COUNT, ONE_OR_MORE, SEED, OneOf, Range, check_fields
-from experiments.setup.labels import plain
 from experiments.setup.provenance import git_commit, versions
 
 PAIRS = tuple(f"{i}-{j}" for i in range(10) for j in range(i + 1, 10))
@@ -300,18 +297,16 @@ def run(config: Config, workdir: Path, data_dir: Path | None = None) -> dict[str
         "versions": versions(),
         "git_commit": git_commit(),
     }
-    with style():
-        made = report.make_page(found, summary)
-        path = write_page(made, workdir, "report")
-    theta = {name: np.stack(one.pop("theta")) for name, one in found.items()}
-    for one in found.values():
-        one.pop("examples")
-    summary |= {"sets": found, "wall_time": time.monotonic() - began}
+    theta = {name: np.stack(one["theta"]) for name, one in found.items()}
+    kept = {
+        name: {key: value for key, value in one.items() if key not in ("theta", "examples")}
+        for name, one in found.items()
+    }
+    summary |= {"sets": kept, "wall_time": time.monotonic() - began}
     write_npz(workdir / "weights.npz", theta)
     write_json(workdir / "summary.json", summary)
-    print(to_markdown(made, figures=None))
+    publish(lambda: report.make_page(found, summary), workdir)
     print(f"{summary['wall_time']:.0f} s")
-    print(plain(path))
     return summary
 
 

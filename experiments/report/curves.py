@@ -1,5 +1,6 @@
 """Figures of what happened along the way: losses, metrics, gradient norms, clipping."""
 
+import textwrap
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -118,7 +119,8 @@ def _draw(
                 examples, values = examples[kept], metric.factor * values[kept]
                 axes.plot(examples, values, linewidth=0.9, **line)
                 axes.plot(examples[-1:], values[-1:], "x", color=shown.color, ms=8, mew=2.2)
-    axes.set(xlabel="training examples seen", ylabel=metric.title)
+    title = "\n".join(textwrap.wrap(metric.title, 26))  # a panel is no higher than that
+    axes.set(xlabel="training examples seen", ylabel=title)
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 

@@ -18,7 +18,7 @@ from experiments.report import results
 from experiments.report.page import Cell, Section, Table, Text
 from experiments.report.results import METRICS, Grid, Group, Metric
 from experiments.report.style import look
-from experiments.setup.checks import nearest, shown
+from experiments.setup.checks import read_pair
 
 Pairs: TypeAlias = Sequence[tuple[str, str]]
 """(base, method), by the names of their folders."""
@@ -31,18 +31,7 @@ def read_pairs(texts: Sequence[str], grid: Grid) -> list[tuple[str, str]]:
         ValueError: a text is no pair, or names a method that no task has.
     """
     known = results.methods(grid)
-    found = []
-    for text in texts:
-        base, equals, method = text.partition("=")
-        if not equals:
-            raise ValueError(f"--pairs {shown(text)} is no pair; expected BASE=METHOD")
-        for name in (base, method):
-            if name not in known:
-                raise ValueError(
-                    f"--pairs {text}: no method is called {name!r}; {nearest(name, known)}"
-                )
-        found.append((base, method))
-    return found
+    return [read_pair("--pairs", text, "BASE=METHOD", known, "method") for text in texts]
 
 
 def section(grid: Grid, pairs: Pairs = ()) -> list[Section]:

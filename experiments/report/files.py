@@ -8,12 +8,14 @@ says, the best in bold.
 import csv
 import io
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from clipjax.train.files import replacing
 from experiments.report import page
 from experiments.report.page import Cell, Page, Picture, Table
+from experiments.report.style import style
 from experiments.setup.labels import in_latex, plain
 
 FIGURES = "figures"
@@ -39,6 +41,20 @@ def write_page(made: Page, workdir: Path, name: str) -> Path:
     write(workdir / f"{name}.md", page.to_markdown(made).encode())
     write(workdir / f"{name}.html", page.to_html(made).encode())
     return workdir / f"{name}.html"
+
+
+def publish(make: Callable[[], Page], workdir: Path) -> None:
+    """Write a command's page as report.md and report.html; print it, and where it is.
+
+    Args:
+        make: returns the page; called while the figures' style is set.
+        workdir: of the command.
+    """
+    with style():
+        made = make()
+        path = write_page(made, workdir, "report")
+    print(page.to_markdown(made, figures=None))
+    print(plain(path))
 
 
 def write(path: Path, content: bytes) -> Path:

@@ -132,8 +132,8 @@ def judgement(found: Summary) -> str:
     Examples:
         >>> best, tuned = {"mean": 2.0, "std": 0.1}, {"mean": 3.0, "std": 0.1}
         >>> judgement({"gains": {"best": {"1": best}, "tuned": {"1": tuned}}})
-        'After 1 iteration the best combination gains 2.00 ± 0.10 points on the default; the default with its learning rate tuned by as many draws 3.00 ± 0.10 (150 % of that).'
-    """  # noqa: E501
+        'After 1 iteration ... gains 2.00 ± 0.10 points ...; ... tuned ... (150 % of that).'
+    """
     said = []
     for mark, best in found["gains"]["best"].items():
         words = f"After {_plural(int(mark), 'iteration')} the best combination gains "

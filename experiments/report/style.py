@@ -111,7 +111,8 @@ def look(method: str, methods: Iterable[str] = ()) -> Look:
     """Return how a method is shown; methods without a look of their own get the spare ones.
 
     Colour, line and marker differ together. After the last spare look they begin again with other
-    lines: no two of 72 methods have both colour and line in common.
+    lines and markers: no two of 72 methods have both colour and line in common, no two of 24 both
+    colour and marker.
 
     Args:
         method: the method's name.
@@ -127,8 +128,10 @@ def look(method: str, methods: Iterable[str] = ()) -> Look:
     if method in known:
         return known[method]
     place = sorted(name for name in {*methods, method} if name not in known).index(method)
-    color, line, marker = SPARES[place % len(SPARES)]
-    line = LINES[(LINES.index(line) + place // len(SPARES)) % len(LINES)]
+    again, place = divmod(place, len(SPARES))
+    color, line, _ = SPARES[place]
+    line = LINES[(LINES.index(line) + again) % len(LINES)]
+    marker = SPARES[(place + 5 * again) % len(SPARES)][2]
     return Look(method, color, line, marker)
 
 

@@ -181,6 +181,32 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}? T{there}" if close else f"t{there}"
 
 
+def read_pair(flag: str, text: str, form: str, names: Iterable[str], kind: str) -> tuple[str, str]:
+    """Return the two names of a flag's NAME=NAME.
+
+    Args:
+        flag: such as "--variants".
+        text: what was given.
+        form: what was expected, such as "BASE=VARIANT".
+        names: those that there are.
+        kind: what they are the names of.
+
+    Raises:
+        ValueError: it is no pair, or one of the names is unknown.
+
+    Examples:
+        >>> read_pair("--pairs", "adam=clip_adam", "BASE=METHOD", ["adam", "clip_adam"], "method")
+        ('adam', 'clip_adam')
+    """
+    first, equals, second = text.partition("=")
+    if not equals:
+        raise ValueError(f"{flag} {shown(text)} is no pair; expected {form}")
+    for name in (first, second):
+        if name not in names:
+            raise ValueError(f"{flag} {text}: no {kind} is called {name!r}; {nearest(name, names)}")
+    return first, second
+
+
 def shown(value: Any) -> str:
     """Return a value for a message, long ones cut.
 

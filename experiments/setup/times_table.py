@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from clipjax import analysis
-from experiments.setup.checks import nearest, shown
+from experiments.setup.checks import nearest, read_pair, shown
 
 KEYS = ("submission", "workload", "study", "trial")
 TIME = "time_to_target_s"
@@ -180,14 +180,7 @@ def read_variants(pairs: Sequence[str], workloads: Sequence[str]) -> list[tuple[
     """
     found: dict[str, str] = {}
     for pair in pairs:
-        base, equals, variant = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--variants {shown(pair)} is no pair; expected BASE=VARIANT")
-        for name in (base, variant):
-            if name not in workloads:
-                raise ValueError(
-                    f"--variants {pair}: no workload is called {name!r}; {nearest(name, workloads)}"
-                )
+        base, variant = read_pair("--variants", pair, "BASE=VARIANT", workloads, "workload")
         if found.setdefault(variant, base) != base or pairs.count(pair) > 1:
             raise ValueError(f"--variants {pair}: {variant!r} is named as a variant twice")
     for variant, base in found.items():

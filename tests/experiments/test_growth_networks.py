@@ -307,7 +307,7 @@ def test_another_experiment_is_refused(tmp_path):
     other = dataclasses.replace(config, learning_rate=0.5)
     with pytest.raises(ValueError, match=r"learning_rate was 0.01, is 0.5. Use another --workdir"):
         experiment.run(other, tmp_path, data)
-    with pytest.raises(ValueError, match=r"another experiment: data.sha256 was"):
+    with pytest.raises(ValueError, match=r"states of another config: data.sha256 was"):
         experiment.run(config, tmp_path, made_up(seed=1))
     plan = tmp_path / "state" / "plan.json"
     plan.write_text(plan.read_text().replace("0.01", "0.02"))

@@ -22,7 +22,7 @@ from experiments.high_probability import __main__ as command
 from experiments.high_probability.config import identity, make_oracle, make_problem
 from experiments.high_probability.references import REFERENCES
 from experiments.high_probability.run import tables
-from experiments.setup import memory, pace
+from experiments.setup import checked_files, memory, pace
 from tests.experiments.test_expressions import package  # noqa: F401
 
 SMALL = Config(dimension=2, steps=8, replicas=24, records=3, noises=("normal",), methods=("sgd",))
@@ -163,22 +163,6 @@ def assert_same(workdir, expected):
         np.testing.assert_array_equal(found[name], expected[name])
 
 
-def test_every_damage_to_a_chunk_is_found(tmp_path, capsys):
-    path, place = tmp_path / "a.chunk", b"here"
-    chunks._write(path, place, [np.arange(8.0)])
-    content = path.read_bytes()
-    np.testing.assert_array_equal(chunks._read(path, place, ["m"])["m"], np.arange(8.0))
-    assert capsys.readouterr().err == ""
-    for i in range(0, len(content), 7):
-        path.write_bytes(content[:i] + bytes([content[i] ^ 1]) + content[i + 1 :])
-        assert chunks._read(path, place, ["m"]) is None
-        path.write_bytes(content[:i])
-        assert chunks._read(path, place, ["m"]) is None
-    path.write_bytes(content)
-    assert chunks._read(path, b"there", ["m"]) is None
-    assert f"{path} is damaged, or of another experiment: computed again" in capsys.readouterr().err
-
-
 def test_damaged_and_exchanged_chunks_are_computed_again(tmp_path, whole, capsys):
     first, second = stopped(tmp_path)
     content = first.read_bytes()
@@ -214,7 +198,7 @@ def test_chunks_of_a_plan_of_another_size_are_not_taken(tmp_path):
     other = chunks.Chunks(tmp_path, dataclasses.replace(PARTS, chunk=16), meshes.make_mesh(), 1000)
     assert other.size == 16
     path = tmp_path / "chunks" / "noise0_chunk00000.chunk"
-    assert chunks._read(path, other._place(0, 0), ["sgd"]) is None
+    assert checked_files.read_arrays(path, other._place(0, 0), again="again") is None
 
 
 @pytest.mark.parametrize("name", ["curves.npz", "final.parquet", "quantiles.parquet"])
@@ -248,7 +232,7 @@ def test_files_are_never_written_through_links(tmp_path):
     victim.write_text("mine")
     for write in (
         lambda path: write_json(path, {"a": 1}),
-        lambda path: chunks.write_npz(path, {"a": np.ones(1)}),
+        lambda path: checked_files.write_npz(path, {"a": np.ones(1)}),
     ):
         target = tmp_path / "file"
         target.symlink_to(victim)

@@ -200,7 +200,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
     config = dataclasses.replace(SMALL, chunk=8)
     experiment.run(config, tmp_path / "whole")
     written = []
-    write = chunks._write
+    write = chunks.write_arrays
 
     def killed(path, *content):
         if len(written) == 2:
@@ -208,10 +208,10 @@ def test_a_killed_run_goes_on_to_the_same_bits(tmp_path, monkeypatch):
         written.append(path)
         write(path, *content)
 
-    monkeypatch.setattr(chunks, "_write", killed)
+    monkeypatch.setattr(chunks, "write_arrays", killed)
     with pytest.raises(KeyboardInterrupt):
         experiment.run(config, tmp_path / "cut")
-    monkeypatch.setattr(chunks, "_write", write)
+    monkeypatch.setattr(chunks, "write_arrays", write)
     written[0].write_bytes(written[0].read_bytes()[:100])  # a damaged chunk is done again
     kept = written[1].stat().st_mtime_ns
     experiment.run(

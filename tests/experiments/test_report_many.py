@@ -78,6 +78,7 @@ def test_after_the_last_look_they_begin_again_with_other_lines():
     looks = [style.look(name, names) for name in names]
     assert len({(look.color, str(look.line)) for look in looks}) == 72
     assert {look.line for look in looks[:12]} == set(style.LINES)
+    assert len({(look.color, look.marker) for look in looks[:24]}) == 24
 
 
 @pytest.fixture(scope="module")

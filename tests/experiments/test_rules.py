@@ -25,7 +25,7 @@ from experiments.setup.rule_building import Setting
 from experiments.setup.runs import check_resumable, run_one, what_now
 from experiments.setup.workbench import Workbench
 from tests.experiments.rule_rows import CLASSIFICATION, ROWS, TASKS
-from tests.optim.test_contract import ROWS as CONTRACT
+from tests.optim.contract_rows import ROWS as CONTRACT
 
 # -- Every rule on every task ---------------------------------------------------------------------
 

@@ -17,8 +17,8 @@ import clipjax
 from clipjax.optim import theory
 from clipjax.optim.clipping._tensor_norms import most_shortened
 from tests.optim import written_out as rules
+from tests.optim.contract_rows import ROWS, graduated_schedule
 from tests.optim.problems import feed, gradients, tree
-from tests.optim.test_contract import ROWS, graduated_schedule
 
 LARGEST = float(np.finfo(np.float32).max)
 BAD = {"nan": np.nan, "inf": np.inf, "-inf": -np.inf, "largest": LARGEST}
