@@ -74,6 +74,9 @@ def test_that_schedule_turns_to_the_separator_slower_than_a_constant_r():
     # It descends L_1(φ) + λ|φ|²/2, λ = (1/2 - 1/ln t)/(η (ln t)²): φ lags behind its minimiser.
     steps, method = 100_000, METHODS["gompertz_schedule"]
     found = run.schedule(POINTS, steps, Config())
+    early = run.schedule(POINTS, 1000, Config())
+    assert found is not None
+    assert early is not None
     signed = POINTS.labels[:, None] * POINTS.x
     decay = (0.5 - 1 / np.log(steps)) / (method.rate * np.log(steps) ** 2)
 
@@ -91,7 +94,6 @@ def test_that_schedule_turns_to_the_separator_slower_than_a_constant_r():
     assert found["rescaled"] == pytest.approx(found["error"], rel=1e-6)
     assert found["apart"] < 1e-9
     # From 1,000 steps on the error even rises; √t times it is what the paper wants constant.
-    early = run.schedule(POINTS, 1000, Config())
     assert found["error"] > early["error"]
 
 
