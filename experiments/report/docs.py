@@ -26,8 +26,8 @@ _BLOCK = re.compile(
 def public_objects() -> dict[str, Any]:
     """Return everything public by its name after `clipjax.`; of a module, what it exports.
 
-    `clipjax.losses` and `clipjax.analysis` are no attributes of clipjax until they are imported, and
-    belong here all the same.
+    `clipjax.losses` and `clipjax.analysis` are no attributes of clipjax until they are imported,
+    and belong here all the same.
 
     Examples:
         >>> public_objects()["clip_stats"] is clipjax.clip_stats
