@@ -349,8 +349,8 @@ def _errors(
         low, high = shown.min() / 1.2, shown.max() * 1.2
         panel.set_ylim(low, high)
         # Within a power of ten or two the labels of the powers are too few.
-        some = style.decimal_2_5 if high / low < 50 else NullFormatter()
-        panel.yaxis.set_minor_formatter(style.decimal if high / low < 3 else some)
+        some = style.decimal_2_5 if high / low < 100 else NullFormatter()
+        panel.yaxis.set_minor_formatter(style.decimal if high / low < 5 else some)
 
 
 def _plane(panel: Axes, one: Row, x: np.ndarray, labels: np.ndarray, theta: np.ndarray) -> None:
