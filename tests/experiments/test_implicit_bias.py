@@ -101,6 +101,14 @@ def written_out(method, steps, key):
     """Return θ after each step by a loop, and gradients by hand for GD's losses."""
     signed = POINTS.labels[:, None] * POINTS.x
     m, n = signed.shape
+
+    def gompertz(z):  # 1 - exp(c e^{-z})
+        return -method.c * np.exp(method.c * np.exp(-z) - z)
+
+    def richards(z):  # 1 - (1 + Q e^{-z})^{-1/q}, Q = e^{-qc} - 1
+        q, factor = method.q, np.expm1(-method.q * method.c)
+        return factor / q * np.exp(-z) * (1 + factor * np.exp(-z)) ** (-1 / q - 1)
+
     theta, velocity, square, found = np.zeros(n), np.zeros(n), np.zeros(n), []
     for k in range(steps):
         batch = signed
@@ -114,7 +122,7 @@ def written_out(method, steps, key):
         slopes = {  # -dℓ/dm
             "logistic": lambda z: 1 / (1 + np.exp(z)),
             "exponential": lambda z: np.exp(-z),
-            "generalized": lambda z: -method.c * np.exp(method.c * np.exp(-z) - z),
+            "generalized": richards if method.q else gompertz,
         }[method.loss](margins)
         gradient = -r * (slopes @ batch) / len(batch)
         if method.rule == "normalized":
@@ -140,6 +148,7 @@ def written_out(method, steps, key):
         Method(rate=0.7, r=0.5),
         Method(loss="exponential"),
         Method(loss="generalized", c=-2.0),
+        Method(loss="generalized", c=-1.5, q=0.4, r=1.3),
         Method(loss="generalized", c=-2.0, r=0.7, follow=3.0),
         NORMALIZED,
         Method("normalized", "logistic", rate=0.3),
@@ -376,6 +385,17 @@ def test_what_asymptotes_change_is_said_of_turned_labels_alone():
     config = {"flips": (0.0, 0.1), "asymptotes": (0.0, 0.1)}
     assert "by −2.0 to +1.0 points" in report._changes(files, config)
     assert "no comparison" in report._changes(files, config | {"asymptotes": (0.1, 0.2)})
+
+
+def test_what_is_compared():
+    rules = {method.rule for method in METHODS.values()}
+    assert rules == {"gd", "normalized", "sgd", "clipped_sgd", "clipped_sstm", "adam"}
+    generalized = [m for m in METHODS.values() if m.loss == "generalized"]
+    for name in ("c", "r", "q"):
+        assert len({getattr(method, name) for method in generalized}) > 1, name
+    assert any(method.follow for method in generalized)
+    # The robust regression as published: 50 repeats; labels wrong up to 30 %.
+    assert (Config().repeats, max(Config().flips), min(Config().flips)) == (50, 0.3, 0.0)
 
 
 def test_labels_of_methods_differ():
