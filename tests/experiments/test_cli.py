@@ -186,6 +186,19 @@ def test_what_dying_threads_print_is_dropped_beside_an_error_and_kept_without(ca
     assert capfd.readouterr().err == "error: the cause\n(CLIPJAX_TRACEBACK=1 shows where)\n"
 
 
+@pytest.mark.parametrize("place", [".", "figures", "tables"])
+def test_what_a_killed_run_left_half_written_is_removed(place, tmp_path):
+    """Pictures and tables lie in folders of their own."""
+    folder = tmp_path / place
+    folder.mkdir(exist_ok=True)
+    leftover, kept = folder / f".samples.npz.{'0123456789abcdef'}.tmp", folder / ".mine.tmp"
+    for path in (leftover, kept):
+        path.touch()
+    with cli.working_in(tmp_path):
+        assert not leftover.exists()
+    assert kept.exists()
+
+
 def test_a_reader_that_left_is_no_traceback():
     """`python -m experiments.report ... | head -1`."""
     script = "from experiments.setup.cli import explain; import sys; sys.exit(explain(lambda: 0))"
@@ -397,6 +410,7 @@ def test_a_bad_heartbeat_is_refused(text, monkeypatch):
 @pytest.mark.parametrize(
     ("address", "count", "index", "name"),
     [
+        ("", "", "", "JAX_COORDINATOR_ADDRESS"),
         ("no_port", "2", "0", "JAX_COORDINATOR_ADDRESS"),
         ("host:", "2", "0", "JAX_COORDINATOR_ADDRESS"),
         ("host:99999", "2", "0", "JAX_COORDINATOR_ADDRESS"),
