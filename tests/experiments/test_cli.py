@@ -3,11 +3,13 @@
 import contextlib
 import errno
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from types import SimpleNamespace
 
 import jax
@@ -30,6 +32,7 @@ from experiments.growth_networks import __main__ as growth_networks
 from experiments.implicit_bias import __main__ as implicit_bias
 from experiments.setup import cli, config_files, failures, locks, signals
 from tests.experiments.cli import ROOT
+from tests.faults import drive
 
 
 @pytest.fixture(autouse=True)
@@ -246,6 +249,27 @@ def test_a_signal_ends_a_command_with_one_line(number, name, code, capfd):
     assert cli.explain(main, kept="all is kept") == code
     assert capfd.readouterr().err == f"stopped by {name}; all is kept\n"
     assert [signal.getsignal(s) for s in signals.SIGNALS] == before
+
+
+KEPT = {
+    "theorem_check": "nothing is written before the end",
+    "implicit_bias": "nothing is written before the end",
+    "prepare": "nothing half-made is left",
+}
+
+
+@pytest.mark.parametrize("name", [*drive.COMMANDS, "demo"])
+def test_every_script_tells_its_failures_and_what_a_signal_leaves(name, monkeypatch):
+    """Its last lines are run; those before it, and `main`, are the business of other tests."""
+    told = []
+    monkeypatch.setattr(cli, "explain", lambda main, kept=cli.KEPT: told.append((main, kept)) or 7)
+    # It was imported under another name as well, which runpy warns of.
+    with warnings.catch_warnings(action="ignore"), pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"experiments.{name}", run_name="__main__")
+    assert ended.value.code == 7
+    ((main, kept),) = told
+    assert main.__name__ == "main"
+    assert KEPT.get(name, cli.KEPT) in kept
 
 
 @pytest.mark.parametrize(
