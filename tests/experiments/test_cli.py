@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import importlib
 import os
 import runpy
 import signal
@@ -30,7 +31,7 @@ from experiments import (
 from experiments import explicit_graduated as explicit
 from experiments.growth_networks import __main__ as growth_networks
 from experiments.implicit_bias import __main__ as implicit_bias
-from experiments.setup import cli, config_files, failures, locks, signals
+from experiments.setup import cli, config_files, failures, locks, pace, signals
 from tests.experiments.cli import ROOT
 from tests.faults import drive
 
@@ -366,6 +367,31 @@ def test_a_signal_while_importing_is_one_line(number, code):
     assert process.returncode == code
     said = [line for line in lines if not line.startswith("import time:")]
     assert said == [f"stopped by {signal.Signals(number).name} at the start; nothing had begun"]
+
+
+COMPUTES = {
+    "evaluate": "evaluate_run",
+    "noise": "measure",
+    "landscape": "measure",
+    **dict.fromkeys(("growth_rates", "implicit_bias", "smoothing", "explicit_graduated"), "run"),
+}
+
+
+@pytest.mark.parametrize(("name", "compute"), COMPUTES.items())
+def test_a_command_that_computes_for_long_says_so(name, compute, tmp_path, monkeypatch, capfd):
+    """The others have a line of progress."""
+
+    def long(*_, **__):
+        time.sleep(0.2)
+        raise ValueError("enough")
+
+    module = importlib.import_module(drive.COMMANDS[name])
+    monkeypatch.setattr(module, "start_jax", lambda command: None)  # JAX has started here
+    monkeypatch.setattr(module, compute, long)
+    monkeypatch.setitem(pace.telling.__wrapped__.__kwdefaults__, "every", 0.02)
+    with pytest.raises(ValueError, match="enough"):
+        module.main(["--workdir", str(tmp_path / "w")])
+    assert "so far" in capfd.readouterr().err
 
 
 # --- flags ----------------------------------------------------------------------------------------
