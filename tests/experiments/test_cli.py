@@ -494,6 +494,46 @@ def test_a_second_run_in_a_process_finds_jax_started(monkeypatch):
         meshes.initialize("auto")
 
 
+@pytest.fixture
+def failed(monkeypatch):
+    """What is told to the other hosts: (reason, exit code)."""
+    told = []
+    monkeypatch.setattr(cli.hosts, "fail_together", lambda *said: told.append(said))
+    return told
+
+
+@pytest.mark.usefixtures("heard")
+def test_a_failure_on_one_host_is_told_to_the_others(failed):
+    """Those wait for it in every step; what they do then, `tests/train/test_hosts.py` shows."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run")
+    assert cli.explain(failing(full)) == 1
+    assert cli.explain(lambda: signal.raise_signal(signal.SIGINT) or 0, kept="all is kept") == 130
+    (reason, code), stopped = failed
+    assert reason.startswith("/run: No space left on device. Make room")
+    assert code == 1
+    assert stopped == ("stopped by Ctrl-C; all is kept", 130)
+
+
+def test_a_bug_on_one_host_ends_the_others(failed, monkeypatch, capfd):
+    monkeypatch.setattr(cli.hosts, "several", lambda: True)
+    with pytest.raises(KeyError):
+        cli.explain(failing(KeyError("a bug")))
+    assert failed == [("KeyError: 'a bug'",)]
+    assert "Traceback" in capfd.readouterr().err  # before the process ends
+
+
+def test_hosts_are_watched_as_soon_as_they_have_met(monkeypatch):
+    """And XLA's flags are tried before, since XLA aborts by bad ones as soon as it starts."""
+    monkeypatch.setenv("CLIPJAX_HEARTBEAT_SECONDS", "7")
+    monkeypatch.setenv("XLA_FLAGS", "--flags")
+    done = []
+    monkeypatch.setattr(cli, "check_xla_flags", done.append)
+    monkeypatch.setattr(meshes, "initialize", lambda *_, **given: done.append(given))
+    monkeypatch.setattr(cli.hosts, "watch", lambda seconds: done.append(f"watched for {seconds}"))
+    cli.start_jax(cli.Command(ROOT))
+    assert done == ["--flags", {"heartbeat_timeout_seconds": 7}, "watched for 7"]
+
+
 # --- config files ---------------------------------------------------------------------------------
 
 BAD_CONFIGS = {
