@@ -524,6 +524,7 @@ def test_a_bug_on_one_host_ends_the_others(failed, monkeypatch, capfd):
 
 def test_hosts_are_watched_as_soon_as_they_have_met(monkeypatch):
     """And XLA's flags are tried before, since XLA aborts by bad ones as soon as it starts."""
+    jax.devices()  # it has started, and does not read the variable again
     monkeypatch.setenv("CLIPJAX_HEARTBEAT_SECONDS", "7")
     monkeypatch.setenv("XLA_FLAGS", "--flags")
     done = []
