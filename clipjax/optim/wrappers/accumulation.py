@@ -53,17 +53,21 @@ class AccumulateState(NamedTuple):
     inner_state: optax.OptState
 
 
-def accumulation_length(every: ScalarOrSchedule, outer_step: jax.Array) -> jax.Array:
-    """Return the number of micro-steps in an outer step: a whole number, at least 1.
+def accumulation_length(
+    every: ScalarOrSchedule, outer_step: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Return the number of micro-steps in an outer step, at least 1, and whether it is a number.
 
-    The value of a schedule is rounded to the nearest whole number.
+    The value of a schedule is rounded to the nearest whole number. NaN counts as 1.
 
     Examples:
-        >>> [int(accumulation_length(lambda k: 1.5 * k, jnp.int32(k))) for k in range(4)]
+        >>> [int(accumulation_length(lambda k: 1.5 * k, jnp.int32(k))[0]) for k in range(4)]
         [1, 2, 3, 4]
     """
-    length = every(outer_step) if callable(every) else every
-    return jnp.maximum(jnp.rint(jnp.asarray(length)), 1).astype(jnp.int32)
+    length = jnp.asarray(every(outer_step) if callable(every) else every)
+    known = ~jnp.isnan(length)
+    whole = jnp.maximum(jnp.rint(jnp.where(known, length, 1)), 1).astype(jnp.int32)
+    return whole, known
 
 
 def gather(
@@ -105,7 +109,8 @@ def accumulate_gradients(
 
     Args:
         inner: the transformation that takes the means.
-        every: m >= 1, a whole number, or a schedule m(outer step), rounded, at least 1.
+        every: m >= 1, a whole number, or a schedule m(outer step), rounded, at least 1. Where it
+            gives NaN the gradient is NaN, for all to see.
 
     Returns:
         An Optax transformation with state `AccumulateState`: one buffer besides those of `inner`.
@@ -163,10 +168,12 @@ def accumulate_gradients(
     def update(updates, state: AccumulateState, params=None, *, weight=None, **extra_args):
         check_weight(weight)
         gathered = gather(state, updates, weight)
+        length, known = accumulation_length(every, state.outer_step)
 
         def step(gathered, params):
             # Once the reciprocal, as compilers do for a count: the bits of the plain mean.
             inverse = 1 / jnp.where(gathered.weight == 0, 1, gathered.weight)
+            inverse = jnp.where(known, inverse, jnp.nan)
             mean = jax.tree.map(
                 lambda s, g: (s * inverse.astype(s.dtype)).astype(g.dtype), gathered.total, updates
             )
@@ -185,8 +192,7 @@ def accumulate_gradients(
             zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
             return zeros, gathered
 
-        due = gathered.micro_step >= accumulation_length(every, state.outer_step)
-        return jax.lax.cond(due, step, wait, gathered, params)
+        return jax.lax.cond(gathered.micro_step >= length, step, wait, gathered, params)
 
     return transformation(init, update)
 

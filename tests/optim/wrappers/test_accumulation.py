@@ -146,6 +146,14 @@ def test_extra_arguments_of_the_last_micro_step_reach_inside():
     np.testing.assert_array_equal(updates, [7.0])
 
 
+def test_a_length_that_is_nan_is_seen():
+    """Two gradients, then a schedule without an answer: NaN, not a step for every gradient."""
+    tx = clipjax.accumulate_gradients(optax.sgd(1.0), lambda k: jnp.where(k == 0, 2.0, jnp.nan))
+    rows = run(tx, tree(), gradients(3))[1]
+    chex.assert_tree_all_finite(jax.tree.map(lambda x: x[:2], rows))
+    assert all(bool(jnp.isnan(x[2]).all()) for x in jax.tree.leaves(rows))
+
+
 def test_schedules_inside_count_outer_steps_and_answers_are_found():
     rates = optax.exponential_decay(1.0, transition_steps=1, decay_rate=0.1)
     tx = clipjax.accumulate_gradients(clipjax.average_iterates(optax.sgd(rates)), 2)
