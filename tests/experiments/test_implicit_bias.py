@@ -252,24 +252,24 @@ def test_turned_labels_leave_a_loss_and_weights_that_stay():
 # --- wrong labels ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("c", [0.0, 0.1])
-def test_directions_are_gradients_of_what_the_docstring_says(c):
+@pytest.mark.parametrize(("lower", "upper"), [(0.0, 0.0), (0.1, 0.1), (0.0, 0.15), (0.2, 0.05)])
+def test_directions_are_gradients_of_what_the_docstring_says(lower, upper):
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         x, theta = jnp.asarray(rng.normal(size=(20, 3))), jnp.asarray(rng.normal(size=3))
         y = jnp.asarray(rng.integers(0, 2, 20), float)
-        span = 1 - 2 * c
+        span = 1 - lower - upper
 
         def loss(theta):
-            p = c + span * jax.nn.sigmoid(x @ theta)
+            p = lower + span * jax.nn.sigmoid(x @ theta)
             return -jnp.mean(y * jnp.log(p) + (1 - y) * jnp.log(1 - p))
 
         def convex(theta):
             u = x @ theta
-            return span * jnp.mean(c * u + span * jax.nn.softplus(u) - y * u)
+            return span * jnp.mean(lower * u + span * jax.nn.softplus(u) - y * u)
 
         for objective, exact in ((convex, False), (loss, True)):
-            found = robust.direction(theta, x, y, jnp.asarray(c), jnp.asarray(exact))
+            found = robust.direction(theta, x, y, jnp.array([lower, upper]), jnp.asarray(exact))
             np.testing.assert_allclose(found, jax.grad(objective)(theta), rtol=1e-9)
 
 
@@ -280,7 +280,7 @@ def test_accuracies_of_held_out_examples():
     found = robust.accuracies(
         sets.Examples(x, labels), (0.0, 0.3), (0.0, 0.1), repeats=4, steps=300
     )
-    assert found.shape == (2, 2, 2, 4)
+    assert found.shape == (2, 3, 2, 4)
     np.testing.assert_array_equal(found[0, 0], found[1, 0])  # without asymptotes, one method
     assert found[:, :, 0].mean() > 0.95
     assert 0.75 < found[:, :, 1].mean() < found[:, :, 0].mean()
@@ -379,11 +379,52 @@ def test_one_method_is_enough(name, tmp_path, capsys):
     assert "No pairs were asked for" in said
 
 
+def test_asymptotes_are_chosen_on_training_examples_alone():
+    """Every pair fitted and judged one by one, in NumPy; the held-out examples choose nothing."""
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(60, 2))
+    examples = sets.Examples(x, np.where(x[:, 0] + 0.8 * rng.normal(size=60) > 0, 1, -1))
+    flips, values, steps = (0.0, 0.3), (0.0, 0.2), 40
+    found = robust.accuracies(examples, flips, values, repeats=2, steps=steps)
+
+    def fit(rows, signs, pair, exact):
+        rate = 4 * len(rows) / np.linalg.norm(rows, 2) ** 2
+        theta = np.zeros(3)
+        with jax.enable_x64(True):
+            for _ in range(steps):
+                theta = theta - rate * np.asarray(
+                    robust.direction(theta, rows, (signs + 1) / 2, jnp.array(pair), exact)
+                )
+        return theta
+
+    def share(theta, rows, signs):
+        return np.mean(np.where(rows @ theta > 0, 1, -1) == signs)
+
+    pairs = [(0.0, 0.0), (0.0, 0.2), (0.2, 0.0), (0.2, 0.2)]
+    for repeat in range(2):
+        rows, signs, held_out, truth = robust._split(
+            examples, flips, np.random.default_rng([0, repeat])
+        )
+        n = len(rows) // 5
+        for i, exact in enumerate((False, True)):
+            for k in range(2):
+                kept = [
+                    share(fit(rows[n:], signs[k, n:], pair, exact), rows[:n], signs[k, :n])
+                    for pair in pairs
+                ]
+                best = pairs[int(np.argmax(kept))]
+                expected = share(fit(rows, signs[k], best, exact), held_out, truth)
+                assert found[i, -1, k, repeat] == expected
+
+
 def test_what_asymptotes_change_is_said_of_turned_labels_alone():
-    # Directions, asymptotes 0 and 0.1, flips 0 and 10 %: +1 and -2 points; without flips, 90.
-    files = {"a": {"mean": [[[0.9, 0.7], [0.0, 0.71]], [[0.9, 0.7], [0.0, 0.68]]]}}
+    # Directions; asymptotes 0, 0.1 and chosen; flips 0 and 10 %: +1 and -2 points, chosen +0.5 and
+    # -1; without flips, 90.
+    one, other = [[0.9, 0.7], [0.0, 0.71], [0, 0.705]], [[0.9, 0.7], [0.0, 0.68], [0, 0.69]]
+    files = {"a": {"mean": [one, other]}}
     config = {"flips": (0.0, 0.1), "asymptotes": (0.0, 0.1)}
-    assert "by −2.0 to +1.0 points" in report._changes(files, config)
+    said = report._changes(files, config)
+    assert "by −2.0 to +1.0 points, chosen ones by −1.0 to +0.5" in said
     assert "no comparison" in report._changes(files, config | {"asymptotes": (0.1, 0.2)})
 
 
