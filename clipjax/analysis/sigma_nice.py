@@ -236,6 +236,16 @@ def check_new_sigma_nice(
 
     Raises:
         ValueError: if the levels do not fall, among others.
+
+    Examples:
+        >>> from clipjax.analysis import noise_quadrature
+        >>> def bowl(x):
+        ...     return jnp.sum(x**2)
+        >>> report = check_new_sigma_nice(
+        ...     bowl, 2.0, [1.0, 0.5], noise_quadrature("ball"), [0.0], box=3.0, max_radius=3.0
+        ... )
+        >>> report.holds.tolist(), report.d.tolist()
+        ([True, True], [3.0, 6.0])
     """
     check_positive("strong_convexity", strong_convexity, finite=True)
     check_positive("max_radius", max_radius, finite=True)

@@ -25,6 +25,9 @@ Number: TypeAlias = float | jax.Array
 STOCHASTIC = ("sgd", "clipped_sgd", "clipped_sstm")
 """Rules that draw batches; the others see all examples."""
 
+AIM = ", aimed at"
+"""Said of a growth that a method is made for, and does not reach."""
+
 RULES = {
     "gd": "GD",
     "normalized": "normalised GD",
@@ -49,6 +52,10 @@ class Method:
         c: of the generalised loss: its value at 0 is 1 - e^c.
         q: of the generalised loss; 0 is Gompertz's.
         level: λ of clipped_sgd, B of clipped_sstm.
+        follow: c > 0 of a schedule: the step to θ_t is on the loss with r r_t in place of r, where
+            g_t(c, r_t) = √t (`experiments.growth_networks.networks.following_rate`); 0 for none.
+            It is not the loss's own c, with which g_t has no value before t = e|c|: the paper's
+            rates have positive constants, its losses negative ones.
     """
 
     rule: Rule = "gd"
@@ -58,6 +65,7 @@ class Method:
     c: Annotated[float, Range(-20, 0, open_high=True)] = -1.0
     q: Annotated[float, Range(0, 10)] = 0.0
     level: Annotated[float, POSITIVE] = 1.0
+    follow: Annotated[float, Range(0, 100)] = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -70,13 +78,19 @@ class Method:
             parts.append(f"c = {self.c:.3g}".replace("-", "−"))
             parts += [f"q = {self.q:g}"] if self.q else []
         parts += [f"r = {self.r:g}"] if self.r != 1 else []
+        parts += ["r_t follows √t"] if self.follow else []
         return ", ".join(parts)
 
     @property
     def predicted(self) -> str:
-        """Return the growth g with which its direction error is O(1/g), "" where none is known."""
+        """Return the growth g with which its direction error is O(1/g), "" where none is known.
+
+        Of a schedule it is what the paper aims at; it is not what comes (`run.schedule`).
+        """
         if self.rule == "adam":
             return ""
+        if self.follow:
+            return "√t" + AIM
         if self.rule == "normalized":
             return "√t"
         if self.rule == "clipped_sstm":
@@ -95,6 +109,7 @@ METHODS = {
     "gompertz_high": Method(loss="generalized", c=-2.0),
     "gompertz_low": Method(loss="generalized", c=-0.3),
     "sigmoid": Method(loss="generalized", c=-math.log(2), q=1.0),
+    "gompertz_schedule": Method(loss="generalized", follow=3.0),
     "normalized_exponential": Method("normalized", "exponential"),
     "normalized": Method("normalized", "logistic"),
     "sgd": Method("sgd"),

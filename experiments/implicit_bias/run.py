@@ -11,14 +11,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from clipjax.analysis import HardMargin, hard_margin_separator
+from clipjax.analysis import HardMargin, direction_error, hard_margin_separator
 from clipjax.data import DatasetNotPrepared
 from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
+from experiments.growth_networks.networks import following_rate
 from experiments.implicit_bias import robust, sets
 from experiments.implicit_bias.methods import METHODS, STOCHASTIC, Method, loss_of
 from experiments.implicit_bias.sets import Examples
-from experiments.implicit_bias.trajectories import follow, growth, log_spaced, measure
+from experiments.implicit_bias.trajectories import (
+    as_learning_rates,
+    follow,
+    growth,
+    log_spaced,
+    measure,
+)
 from experiments.report import implicit_bias as report
 from experiments.report.files import publish
 from experiments.setup import config_files
@@ -148,6 +155,36 @@ def units_of_r(examples: Examples, steps: np.ndarray, config: Config) -> list[di
     ]
 
 
+def schedule(examples: Examples, steps: int, config: Config) -> dict[str, Any] | None:
+    """Return what the schedule of r does, and the same run as a schedule of learning rates.
+
+    Its φ_t = r_{t+1} θ_t has a learning rate ηr_t² ~ η(ln t)²/t and a factor on the weights of
+    1 - (1/2 - 1/ln t)/t (see `as_learning_rates`). Where both are slow, φ_t is where they balance:
+    next to the minimiser of L_1(φ) + λ_t |φ|²/2, λ_t = (1/2 - 1/ln t)/(η (ln t)²). So |φ_t| grows
+    like 2 ln ln t / γ̂ only, and its direction errs by O(1/ln ln t) (DERIVED).
+
+    Returns:
+        `follow`, c of r_t; the direction errors by r_t and by learning rates, `error` and
+        `rescaled`, that of the same loss with r = 1, `constant`; `apart`, |θ - θ'|/|θ| of the first
+        two; `norm`, |φ_t|. None if the schedule was not asked for.
+    """
+    method = METHODS["gompertz_schedule"]
+    if method not in config.chosen:
+        return None
+    plain = dataclasses.replace(method, follow=0.0)
+    theta, constant = (one[0, 0] for one in follow([method, plain], examples, np.array([steps])))
+    rescaled = as_learning_rates(method, examples, steps)
+    weights = hard_margin_separator(*examples).weights
+    errors = direction_error(np.stack([theta, rescaled, constant]), weights).tolist()
+    r = method.r * float(following_rate(np.array([steps + 1]), method.follow)[0])
+    return {
+        "follow": method.follow,
+        **dict(zip(("error", "rescaled", "constant"), errors, strict=True)),
+        "apart": float(np.linalg.norm(theta - rescaled) / np.linalg.norm(theta)),
+        "norm": float(r * np.linalg.norm(theta)),
+    }
+
+
 ALMOST = ("gd", "normalized", "clipped_sgd")
 """Rules that are followed where some labels are wrong."""
 
@@ -161,7 +198,7 @@ def almost_separable(config: Config, steps: np.ndarray) -> dict[str, Any]:
     """
     clean = sets.points()
     examples = sets.flipped(clean, config.turned, config.seed)
-    methods = [m for m in config.chosen if m.r == 1 and m.rule in ALMOST]
+    methods = [m for m in config.chosen if m.r == 1 and m.rule in ALMOST and not m.follow]
     early = int(np.argmin(np.abs(steps - steps[-1] / 10)))
     rows = []
     for method, found in zip(
@@ -289,6 +326,7 @@ def run(config: Config, workdir: Path, data_dir: Path | None = None) -> dict[str
         "status": "finished",
         "name": "implicit_bias",
         "units": units_of_r(sets.points(), steps, config),
+        "schedule": schedule(sets.points(), config.steps, config),
         "almost": almost_separable(config, steps),
         "digits": on_digits(config, data_dir),
         "robust": with_wrong_labels(config),

@@ -11,7 +11,9 @@ import numpy as np
 import clipjax
 from clipjax.analysis import HardMargin, direction_error, margin_gap
 from clipjax.losses import growth_rate
+from experiments.growth_networks.networks import following_rate
 from experiments.implicit_bias.methods import (
+    AIM,
     STOCHASTIC,
     Method,
     objective,
@@ -45,7 +47,8 @@ def follow(
 ) -> list[np.ndarray]:
     """Return θ after each number of steps, from θ = 0, in float64.
 
-    Methods of one rule and loss share a program, which follows all of them at once. Runs that draw
+    Methods of one rule and loss, with or without a schedule of r, share a program, which follows
+    all of them at once. Runs that draw
     batches see in step k of run s the examples of fold_in(fold_in(key(seed), s), k), with
     replacement, whatever the method.
 
@@ -60,9 +63,10 @@ def follow(
     Returns:
         For each method an array (runs, records, n).
     """
-    groups: dict[tuple[str, str], list[int]] = {}
+    groups: dict[tuple[str, str, bool], list[int]] = {}
     for place, method in enumerate(methods):
-        groups.setdefault((method.rule, method.loss), []).append(place)
+        group = method.rule, method.loss, method.follow > 0
+        groups.setdefault(group, []).append(place)
     found: list[np.ndarray] = [np.empty(0)] * len(methods)
     with jax.enable_x64(True):
         signed = jnp.asarray(examples.labels[:, None] * examples.x, jnp.float64)
@@ -100,7 +104,8 @@ def _follow(
             if first.rule in STOCHASTIC:
                 drawn = jax.random.randint(jax.random.fold_in(key, k), (batch_size,), 0, examples)
                 batch = signed[drawn]
-            gradient = jax.grad(descend)(theta, batch, numbers["r"], numbers["c"], numbers["q"])
+            r = numbers["r"] * (numbers["schedule"][k] if first.follow else 1)
+            gradient = jax.grad(descend)(theta, batch, r, numbers["c"], numbers["q"])
             update, state = rule.update(gradient, state, theta)
             return theta + update, state, k + 1
 
@@ -114,10 +119,42 @@ def _follow(
 
     names = ("rate", "level", "r", "c", "q")
     numbers = {n: jnp.asarray([float(getattr(method, n)) for method in methods]) for n in names}
+    if first.follow:
+        t = np.arange(1, steps[-1] + 1)
+        numbers["schedule"] = jnp.asarray([following_rate(t, m.follow) for m in methods])
     fold = functools.partial(jax.random.fold_in, jax.random.key(seed))
     keys = jax.vmap(fold)(jnp.arange(runs))
     over_runs = jax.vmap(one, (None, 0))
     return np.asarray(jax.jit(jax.vmap(over_runs, (0, None)))(numbers, keys))
+
+
+def as_learning_rates(method: Method, examples: Examples, steps: int) -> np.ndarray:
+    """Return θ after some steps of descent with a schedule of r, by descent on the loss of r = 1.
+
+    L_r(θ) = L_1(rθ) has the gradient r ∇L_1(rθ). So in weights φ_t = r_{t+1} θ_t it is a schedule
+    of the learning rate, ηr_t², and a factor on the weights, which is decay where r_t falls:
+
+        φ_t = (r_{t+1}/r_t) (φ_{t-1} - η r_t² ∇L_1(φ_{t-1})),     θ_t = φ_t/r_{t+1}
+
+    Args:
+        method: GD with a schedule.
+        examples: m of them.
+        steps: from θ = 0.
+
+    Returns:
+        (n,), float64.
+    """
+    descend = objective(method)
+    with jax.enable_x64(True):
+        signed = jnp.asarray(examples.labels[:, None] * examples.x, jnp.float64)
+        r = jnp.asarray(method.r * following_rate(np.arange(1, steps + 2), method.follow))
+
+        def step(k: Any, phi: jax.Array) -> jax.Array:
+            gradient = jax.grad(descend)(phi, signed, 1.0, method.c, method.q)
+            return r[k + 1] / r[k] * (phi - method.rate * r[k] ** 2 * gradient)
+
+        run = jax.jit(lambda phi: jax.lax.fori_loop(0, steps, step, phi))
+        return np.asarray(run(jnp.zeros(signed.shape[1])) / r[steps])
 
 
 def measure(theta: np.ndarray, examples: Examples, separator: HardMargin) -> dict[str, np.ndarray]:
@@ -148,5 +185,5 @@ def growth(method: Method, steps: np.ndarray) -> np.ndarray:
             g = np.where(late, rate, np.nan)
         else:
             known = {"√t": np.sqrt(t), "2 ln t": 2 * np.log(t), "ln t / r": np.log(t) / method.r}
-            g = known.get(method.predicted, np.full(t.shape, np.nan))
+            g = known.get(method.predicted.removesuffix(AIM), np.full(t.shape, np.nan))
     return np.where(g > 0, g, np.nan)

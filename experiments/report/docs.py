@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import clipjax
-from clipjax import losses
+from clipjax import analysis, losses
 from experiments.report.clippings import FIGURES, figure
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
@@ -26,7 +26,8 @@ _BLOCK = re.compile(
 def public_objects() -> dict[str, Any]:
     """Return everything public by its name after `clipjax.`; of a module, what it exports.
 
-    `clipjax.losses` is no attribute of clipjax until it is imported, and belongs here all the same.
+    `clipjax.losses` and `clipjax.analysis` are no attributes of clipjax until they are imported,
+    and belong here all the same.
 
     Examples:
         >>> public_objects()["clip_stats"] is clipjax.clip_stats
@@ -39,7 +40,9 @@ def public_objects() -> dict[str, Any]:
             objects |= {f"{name}.{part}": getattr(value, part) for part in value.__all__}
         else:
             objects[name] = value
-    return objects | {f"losses.{part}": getattr(losses, part) for part in losses.__all__}
+    for name, module in (("losses", losses), ("analysis", analysis)):
+        objects |= {f"{name}.{part}": getattr(module, part) for part in module.__all__}
+    return objects
 
 
 def signature(name: str, value: Any) -> str:
@@ -84,7 +87,7 @@ class _Default:
         return value if value is inspect.Parameter.empty else cls(value)
 
     def __repr__(self) -> str:
-        if inspect.isroutine(self.value) or inspect.isclass(self.value):
+        if callable(self.value) and hasattr(self.value, "__name__"):
             return f"{self.value.__module__.split('.')[0]}.{self.value.__name__}"
         return repr(self.value)
 

@@ -282,7 +282,10 @@ def figure(found: Summary) -> Drawing:
         if len(times) > 1:
             panel.set(xscale="log", xlim=(times[0], times[-1]))
             panel.xaxis.set_major_formatter(style.decimal)
-            panel.xaxis.minorticks_off()
+            if times[-1] < 100 * times[0]:  # the powers of ten alone are too few labels
+                panel.xaxis.set_minor_formatter(style.decimal_2_5)
+            else:
+                panel.xaxis.minorticks_off()
         panel.set(title=title, xlabel="iteration")
     style.legend(drawn, [LOOKS[name] for name in found["curves"]], markers=False)
     return style.drawing(drawn)

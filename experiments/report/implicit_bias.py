@@ -6,7 +6,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from experiments.report import style
 from experiments.report.page import Bullets, Cell, Drawing, Page, Picture, Section, Table, Text
@@ -23,6 +25,15 @@ LEAD = (
 PATHS = ("GD, logistic", "normalised GD, exponential", "clipped-SSTM, logistic", "Adam, logistic")
 """Methods whose planes are drawn."""
 
+OVERVIEW = (
+    "GD, logistic",
+    "GD, generalised, c = −1",
+    "GD, generalised, c = −1, r_t follows √t",
+    "clipped-SSTM, logistic",
+    "normalised GD, exponential",
+)
+"""Methods that the first picture compares."""
+
 MEANING = (
     "GD with a fixed step size: in the end the error is a constant over ln t, for every loss with "
     "an exponential tail. c and q change the constant, r no more than a step size would.",
@@ -30,6 +41,10 @@ MEANING = (
     "no parameter of the generalised loss brings about. On the digits, whose margin is 1 to 7 % of "
     "R, the length of the longest, it is among the slowest, with the steps that its theory allows, "
     "1/R²: the end is far off.",
+    "r_t that follows √t: learning rates that fall like (ln t)²/t, weights that decay by about "
+    "1/(2t) a step. φ is where the two balance, next to the minimiser of the loss plus "
+    "|φ|²/(4η(ln t)²): |φ| grows like ln ln t and the error is O(1/ln ln t), slower than with a "
+    "constant r. |θ| = |φ|/r_t does grow nearly like √t, without its direction.",
     "clipped-SSTM's steps grow like t, so that its weights grow like 2 ln t, twice as fast.",
     "Adam's first steps have one length in all coordinates, so that it starts along a diagonal, "
     "near to ŵ or far from it as it happens.",
@@ -47,12 +62,19 @@ def make_page(found: Mapping[str, Row], summary: Row) -> Page:
         Section(
             "Sets in the plane",
             (
+                Picture("implicit_bias", overview(found), FIRST),
                 *(table(one) for one in found.values()),
                 Picture("directions", directions(found), DIRECTIONS),
                 Picture("planes", planes(found), PLANES),
             ),
         ),
-        Section("r is a step size", units(summary["units"], summary["config"]["steps"])),
+        Section(
+            "r is a step size",
+            (
+                *units(summary["units"], summary["config"]["steps"]),
+                *schedule(summary["schedule"], summary["config"]["steps"]),
+            ),
+        ),
         Section("Almost separable", almost(summary["almost"], summary["config"]["steps"])),
         Section("Digits", digits(summary["digits"])),
         Section("Wrong labels", wrong_labels(summary["robust"], summary["config"])),
@@ -61,14 +83,15 @@ def make_page(found: Mapping[str, Row], summary: Row) -> Page:
     return Page("Implicit bias", LEAD, tuple(sections))
 
 
+FIRST = (
+    "Direction error of some methods. Thin dotted lines: the predicted 1/g over the last three "
+    "powers of ten, scaled to meet the error at the last step; for “r_t follows √t” it is what the "
+    "paper aims at."
+)
 DIRECTIONS = (
-    "Direction error and margin gap over steps. Thin dotted lines: the predicted 1/g over the last "
-    "three powers of ten, scaled to meet the error at the last step."
+    "Direction error and margin gap of all methods. Dotted lines as above, one for each shape of g."
 )
-PLANES = (
-    "Where the plane θᵀx = 0 lies after 1, 10, 100, ... steps (light to dark) and in the limit "
-    "(dashed). Rings: support vectors."
-)
+PLANES = "Where the plane θᵀx = 0 lies after some steps, and in the limit."
 
 
 def table(one: Row) -> Table:
@@ -112,6 +135,22 @@ def units(rows: Sequence[Row], steps: int) -> tuple[Text | Table, ...]:
     header = ("method, 32 points", "error, η = 1", "error, η = 1/r²")
     caption = f"After {steps:,} steps. L_r(θ) = L_1(rθ): the last column has one number per loss."
     return (Table("Step sizes and r", header, cells, caption),)
+
+
+def schedule(found: Row | None, steps: int) -> tuple[Text, ...]:
+    """Return what a rate r that is chosen anew at each step is; nothing if it was not asked for."""
+    if found is None:
+        return ()
+    said = (
+        "The paper chooses c and r anew at each iteration, so that g_t(c, r_t) = √t. For every c "
+        f"there is one such r_t, (ln t + W_0(c/t))/√t; here c = {found['follow']:g}. This is a "
+        "schedule of the learning rate: by L_r(θ) = L_1(rθ) the weights φ_t = r_{t+1}θ_t take "
+        "steps ηr_t² on the loss with r = 1, and a factor r_{t+1}/r_t. Run in this form, after "
+        f"{steps:,} steps θ differs by {found['apart']:.0e} of its length and its error is "
+        f"{_text(found['rescaled'])}, as it is with r_t ({_text(found['error'])}). With r = 1 "
+        f"throughout it is {_text(found['constant'])}."
+    )
+    return (Text(said),)
 
 
 def almost(found: Row, steps: int) -> tuple[Text | Table, ...]:
@@ -208,6 +247,23 @@ def _changes(files: Mapping[str, Row], config: Row) -> str:
     return said.replace("-", "−") + "points: means, over files, directions and values of c."
 
 
+def overview(found: Mapping[str, Row]) -> Drawing:
+    """Draw the direction errors of a few methods, a panel for each set."""
+    first = next(iter(found.values()))["rows"]
+    looks = _looks(first)
+    shown = [label for label in OVERVIEW if label in looks] or list(looks)[:5]
+    if OVERVIEW[1] in looks:  # it lies on the first one, which is to be seen between the dashes
+        looks[OVERVIEW[1]] = (looks[OVERVIEW[1]][0], style.DASHED)
+    figure, axes = style.panels(1, len(found), height=2.6)
+    for panel, one in zip(axes[0], found.values(), strict=True):
+        rows = [row for row in one["rows"] if row["label"] in shown]
+        _errors(panel, rows, one["steps"], looks, "error")
+        panel.set(title=one["label"], xlabel="step t")
+    axes[0][0].set_ylabel("direction error")
+    _name(figure, {label: looks[label] for label in shown}, columns=3)
+    return style.drawing(figure)
+
+
 def directions(found: Mapping[str, Row]) -> Drawing:
     """Draw the direction error, losses under GD and rules apart, and the margin gap."""
     figure, axes = style.panels(len(found), 3, height=3.1)
@@ -227,28 +283,44 @@ def directions(found: Mapping[str, Row]) -> Drawing:
         strict=True,
     ):
         panel.set_title(title)
-    handles = [Line2D([], [], color=color, linestyle=line) for color, line in looks.values()]
-    handles.append(Line2D([], [], color="#777777", linestyle=style.DOTTED, linewidth=0.9))
-    figure.legend(handles, [*looks, "predicted 1/g"], loc="outside upper center", ncols=4)
-    width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + style.LINE * 5)
+    _name(figure, looks, columns=3)
     return style.drawing(figure)
 
 
 def planes(found: Mapping[str, Row]) -> Drawing:
     """Draw the points of each set and where the methods' planes lie at powers of ten."""
-    first = [row["label"] for row in next(iter(found.values()))["rows"]]
-    paths = [label for label in PATHS if label in first] or first[:4]
+    first = next(iter(found.values()))
+    labels = [row["label"] for row in first["rows"]]
+    paths = [label for label in PATHS if label in labels] or labels[:4]
     figure, axes = style.panels(len(found), len(paths), height=2.6)
     for panels, one in zip(axes, found.values(), strict=True):
-        x, labels = one["examples"]
+        x, classes = one["examples"]
         place = {row["label"]: i for i, row in enumerate(one["rows"])}
         for panel, label in zip(panels, paths, strict=True):
-            _plane(panel, one, x, labels, one["theta"][place[label]])
+            _plane(panel, one, x, classes, one["theta"][place[label]])
         panels[0].set_ylabel(in_figure(one["label"]))
     for panel, label in zip(axes[0], paths, strict=True):
         panel.set_title(label, fontsize=9)
+    times = [first["steps"][i] for i in _shown_steps(first["steps"], first=0)]
+    handles = [Line2D([], [], color=color) for color in _shades(len(times))]
+    handles.append(Line2D([], [], **SEPARATOR))
+    handles.append(Line2D([], [], **SUPPORT))
+    names = [*(f"t = {t:,}" for t in times), "largest margin", "support vectors"]
+    columns = -(-len(names) // 2)
+    figure.legend(handles, names, loc="outside upper center", ncols=columns)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + style.LINE * 2)
     return style.drawing(figure)
+
+
+def _name(figure: Figure, looks: Mapping[str, tuple[str, Any]], columns: int) -> None:
+    """Name every method once, and the dotted lines, above the panels; the figure grows."""
+    handles = [Line2D([], [], color=color, linestyle=line) for color, line in looks.values()]
+    handles.append(Line2D([], [], color="#777777", linestyle=style.DOTTED, linewidth=0.9))
+    labels = [*looks, "predicted 1/g"]
+    figure.legend(handles, labels, loc="outside upper center", ncols=columns)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + style.LINE * -(-len(labels) // columns))
 
 
 def _errors(
@@ -256,44 +328,58 @@ def _errors(
 ) -> None:
     t = np.array(steps)
     late = t >= t[-1] / 1000
+    shapes: list[np.ndarray] = []
     for row in rows:
         color, line = looks[row["label"]]
         values = np.array(row[name], float)
         panel.plot(t, np.where(values > 0, values, np.nan), color=color, linestyle=line, lw=1.3)
         growth = np.array(row["growth"], float)
         if name == "error" and np.isfinite(growth[-1]):
-            scaled = values[-1] * growth[-1] / growth
-            panel.plot(t[late], scaled[late], color=color, linestyle=style.DOTTED, linewidth=0.7)
+            shape = (growth[-1] / growth)[late]
+            # One line for each shape: those of ln t, of ln t / r and of g_t are parallel.
+            if not any(np.allclose(shape, other, rtol=0.1, equal_nan=True) for other in shapes):
+                scaled = values[-1] * shape
+                panel.plot(t[late], scaled, color=color, linestyle=style.DOTTED, linewidth=0.9)
+                shapes.append(shape)
     panel.set(xscale="log", yscale="log")
     shown = np.array([row[name] for row in rows], float)
     shown = shown[np.isfinite(shown) & (shown > 0)]
+    panel.yaxis.set_major_formatter(style.decimal)
     if len(shown):
-        panel.set_ylim(shown.min() / 1.2, shown.max() * 1.2)
+        low, high = shown.min() / 1.2, shown.max() * 1.2
+        panel.set_ylim(low, high)
+        # Within a power of ten or two the labels of the powers are too few.
+        some = style.decimal_2_5 if high / low < 100 else NullFormatter()
+        panel.yaxis.set_minor_formatter(style.decimal if high / low < 5 else some)
 
 
 def _plane(panel: Axes, one: Row, x: np.ndarray, labels: np.ndarray, theta: np.ndarray) -> None:
     reach = 1.1 * np.abs(x).max()
     shown = _shown_steps(one["steps"], first=0)
-    colors = matplotlib.colormaps["viridis_r"](np.linspace(0.1, 0.95, len(shown)))
-    for color, i in zip(colors, shown, strict=True):
+    for color, i in zip(_shades(len(shown)), shown, strict=True):
         panel.plot(*_line(theta[i], reach), color=color, linewidth=1.1)
-    weights = np.array(one["weights"])
-    panel.plot(*_line(weights, reach), color="#D55E00", linestyle=style.DASHED, linewidth=1.4)
+    panel.plot(*_line(np.array(one["weights"]), reach), **SEPARATOR)
     for sign, marker, color in ((1, "o", "#0072B2"), (-1, "s", "#E69F00")):
         chosen = x[labels == sign]
         panel.plot(chosen[:, 0], chosen[:, 1], marker, color=color, markersize=3, linestyle="")
-    support = x[one["support"]]
-    panel.plot(
-        support[:, 0],
-        support[:, 1],
-        "o",
-        color="#222222",
-        markersize=8,
-        markerfacecolor="none",
-        mew=1.1,
-        linestyle="",
-    )
+    panel.plot(*x[one["support"]].T, **SUPPORT)
     panel.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
+
+
+def _shades(count: int) -> np.ndarray:
+    """Return so many colours from light to dark."""
+    return matplotlib.colormaps["viridis_r"](np.linspace(0.1, 0.95, count))
+
+
+SEPARATOR: dict[str, Any] = {"color": "#D55E00", "linestyle": style.DASHED, "linewidth": 1.4}
+SUPPORT: dict[str, Any] = {
+    "color": "#222222",
+    "linestyle": "",
+    "marker": "o",
+    "markersize": 8,
+    "markerfacecolor": "none",
+    "markeredgewidth": 1.1,
+}
 
 
 def _line(theta: np.ndarray, reach: float) -> tuple[np.ndarray, np.ndarray]:
@@ -347,18 +433,23 @@ def _column(label: str, c: float) -> str:
 
 
 def _looks(rows: Sequence[Row]) -> dict[str, tuple[str, Any]]:
-    """Return colour and line by label: rules as everywhere, losses under GD among themselves."""
-    colors = ("#000000", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
+    """Return colour and line by label: rules as everywhere; losses under GD a colour each.
+
+    The lines of a loss tell its rates r apart. No loss has the colour of a rule.
+    """
+    colors = ("#000000", "#A0522D", "#B07AFF", "#332288", "#88CCEE", "#BFA946", "#882255")
     known = {rule: style.LOOKS[rule] for rule in ("sgd", "clipped_sgd", "clipped_sstm", "adam")}
     known["normalized"] = style.LOOKS["normalized_sgd"]
     looks: dict[str, tuple[str, Any]] = {}
+    places: dict[str, int] = {}
     for row in rows:
         if row["rule"] in known:
             look = known[row["rule"]]
             line = look.line if row["loss"] == "logistic" else style.LONG
             looks[row["label"]] = (look.color, line)
         else:
-            place = len([label for label in looks if label.startswith("GD")])
-            line = style.LINES[place // len(colors)]
+            loss, _, rate = row["label"].partition(", r = ")
+            place = places.setdefault(loss, len(places))
+            line = {"": "-", "0.5": style.DASHED, "2": style.DASH_DOT}.get(rate, style.LONG)
             looks[row["label"]] = (colors[place % len(colors)], line)
     return looks

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from clipjax.analysis import direction_error, hard_margin_separator, margin_gap
+from clipjax.analysis import direction_error, hard_margin_separator, margin_gap, margins
 
 CASES = [(32, 2, 0), (40, 5, 1), (30, 60, 2)]  # in the last more columns than rows: n > m
 
@@ -65,6 +65,35 @@ def test_conditions_of_optimality(case):
     np.testing.assert_allclose(x.T @ (multipliers * labels), weights, rtol=1e-9, atol=1e-9)
     # Strong duality: Σ α_i = |ŵ|² = 1/γ̂².
     np.testing.assert_allclose(multipliers.sum(), margin**-2, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("points", "multipliers", "condition"),
+    [
+        ([1.0, 0.5], [1.0, 0.0], "the least margin is off by 5.0e-01"),
+        ([1.0, 1.0], [2.0, -1.0], "a multiplier's sign is off by 5.0e-01"),
+        ([1.0, 2.0], [0.0, 0.5], "complementarity is off by 1.0e"),
+        ([1.0, 2.0], [2.0, 0.0], "stationarity is off by 1.0e"),
+    ],
+)
+def test_each_condition_of_optimality_is_checked(points, multipliers, condition):
+    # y_i x_i on a line, ŵ = 1: all conditions hold but one.
+    arguments = np.array(points)[:, None], np.ones(1)
+    with pytest.raises(ValueError, match=f"its separator is not optimal, {condition}"):
+        margins._check_optimal(*arguments, np.array(multipliers))
+    margins._check_optimal(np.array([[1.0], [2.0]]), np.ones(1), np.array([1.0, 0.0]))
+
+
+def test_a_separator_that_is_not_optimal_is_refused(monkeypatch):
+    polished = margins._polished
+
+    def longer(*given):
+        weights, multipliers = polished(*given)
+        return weights, 1.1 * multipliers
+
+    monkeypatch.setattr(margins, "_polished", longer)
+    with pytest.raises(ValueError, match=r"stationarity is off by 1\.0e-01"):
+        hard_margin_separator(*separable(*CASES[0]))
 
 
 def test_a_separator_known_by_hand():

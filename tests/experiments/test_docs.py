@@ -49,7 +49,7 @@ def test_signatures_are_those_of_the_code():
     ) in FUNCTIONS:  # not by the writer alone: the block is Python, and calls with these names
         block = FENCE.search(ENTRIES[name]).group(1)
         written = re.findall(
-            r"(\w+)(?==|,|\)|$)", re.sub(r"=[^,)\n]*", "=", block).partition("(")[2]
+            r"(\w+)(?==|,|\)|$)", re.sub(r"=(\([^)]*\)|[^,)\n]*)", "=", block).partition("(")[2]
         )
         assert written == list(inspect.signature(OBJECTS[name]).parameters), name
 

@@ -443,7 +443,15 @@ def test_the_published_numbers_stand_beside_ours(whole_run):
     assert "; examples is 60 (0, all); folds is 2 (5); hidden" in page.lead
     published = {**summary["config"], **json.loads(json.dumps(dataclasses.asdict(Config())))}
     assert "Not the source" not in report.make_page({**summary, "config": published}).lead
-    assert experiment.PUBLISHED["fashion_mnist"]["gains"] == {1: 30.8, 100: 2.94, 1000: 1.05}
+    assert experiment.PUBLISHED["mnist"] == {
+        "gains": {1: 0.54, 100: 0.53, 1000: 0.36},
+        "growth": 88.3,
+    }
+    fashion = experiment.PUBLISHED["fashion_mnist"]
+    assert fashion == {"gains": {1: 30.8, 100: 2.94, 1000: 1.05}, "growth": 3.4}
+    other = report.make_page(summary | {"dataset": "fashion_mnist", "published": fashion})
+    assert other.pictures[0].caption.startswith("Figure 3")
+    assert len(Config().seeds) >= 3
 
 
 def test_no_share_is_said_of_a_gain_within_its_spread():

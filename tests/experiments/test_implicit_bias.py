@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
+import scipy.special
 
 import clipjax
 from clipjax.analysis import hard_margin_separator
@@ -15,7 +16,13 @@ from experiments.implicit_bias import __main__ as command
 from experiments.implicit_bias import robust, run, sets
 from experiments.implicit_bias.methods import METHODS, Method
 from experiments.implicit_bias.run import Config
-from experiments.implicit_bias.trajectories import follow, growth, log_spaced, measure
+from experiments.implicit_bias.trajectories import (
+    as_learning_rates,
+    follow,
+    growth,
+    log_spaced,
+    measure,
+)
 from experiments.report import implicit_bias as report
 
 POINTS = sets.points()
@@ -51,22 +58,73 @@ def test_r_is_a_step_size(loss):
     np.testing.assert_allclose(2 * two, one, rtol=1e-9)
 
 
+@pytest.mark.parametrize(("c", "r", "rate"), [(-1.0, 1.0, 1.0), (-0.3, 2.0, 0.1)])
+def test_r_chosen_anew_at_each_step_is_a_schedule_of_learning_rates(c, r, rate):
+    # φ_t = (r_{t+1}/r_t) (φ_{t-1} - η r_t² ∇L_1(φ_{t-1})): the same weights to rounding.
+    method = Method(loss="generalized", c=c, r=r, rate=rate, follow=3.0)
+    theta = follow([method], POINTS, np.array([1, 30, 2000]))[0][0]
+    for steps, expected in zip((1, 30, 2000), theta, strict=True):
+        np.testing.assert_allclose(as_learning_rates(method, POINTS, steps), expected, rtol=1e-11)
+    # ... which a constant r does not have.
+    (constant,) = follow([dataclasses.replace(method, follow=0.0)], POINTS, np.array([2000]))
+    assert np.linalg.norm(constant[0, 0]) < 0.8 * np.linalg.norm(theta[-1])
+
+
+def test_that_schedule_turns_to_the_separator_slower_than_a_constant_r():
+    # It descends L_1(φ) + λ|φ|²/2, λ = (1/2 - 1/ln t)/(η (ln t)²): φ lags behind its minimiser.
+    steps, method = 100_000, METHODS["gompertz_schedule"]
+    found = run.schedule(POINTS, steps, Config())
+    early = run.schedule(POINTS, 1000, Config())
+    assert found is not None
+    assert early is not None
+    signed = POINTS.labels[:, None] * POINTS.x
+    decay = (0.5 - 1 / np.log(steps)) / (method.rate * np.log(steps) ** 2)
+
+    def regularised(phi):
+        tail = np.exp(-signed @ phi)
+        slope = method.c * np.exp(method.c * tail) * tail @ signed / 32
+        return -np.expm1(method.c * tail).mean() + decay * phi @ phi / 2, slope + decay * phi
+
+    best = scipy.optimize.minimize(regularised, [3.0, 3.0], jac=True, tol=1e-12).x
+    assert found["norm"] == pytest.approx(np.linalg.norm(best), rel=0.04)
+    separator = hard_margin_separator(*POINTS)
+    error = measure(best[None, None], POINTS, separator)["error"][0]
+    assert found["error"] == pytest.approx(error, rel=0.01)
+    assert found["error"] > 1.3 * found["constant"]
+    assert found["rescaled"] == pytest.approx(found["error"], rel=1e-6)
+    assert found["apart"] < 1e-9
+    # From 1,000 steps on the error even rises; √t times it is what the paper wants constant.
+    assert found["error"] > early["error"]
+
+
 def written_out(method, steps, key):
     """Return θ after each step by a loop, and gradients by hand for GD's losses."""
     signed = POINTS.labels[:, None] * POINTS.x
     m, n = signed.shape
+
+    def gompertz(z):  # 1 - exp(c e^{-z})
+        return -method.c * np.exp(method.c * np.exp(-z) - z)
+
+    def richards(z):  # 1 - (1 + Q e^{-z})^{-1/q}, Q = e^{-qc} - 1
+        q, factor = method.q, np.expm1(-method.q * method.c)
+        return factor / q * np.exp(-z) * (1 + factor * np.exp(-z)) ** (-1 / q - 1)
+
     theta, velocity, square, found = np.zeros(n), np.zeros(n), np.zeros(n), []
     for k in range(steps):
         batch = signed
         if method.rule in ("sgd", "clipped_sgd"):
             batch = signed[np.asarray(jax.random.randint(jax.random.fold_in(key, k), (4,), 0, m))]
-        margins = method.r * (batch @ theta)
+        r = method.r
+        if method.follow:  # (19), W_0 by scipy: g_t(c, r_t) = √t
+            t = k + 1
+            r *= (np.log(t) + scipy.special.lambertw(method.follow / t).real) / np.sqrt(t)
+        margins = r * (batch @ theta)
         slopes = {  # -dℓ/dm
             "logistic": lambda z: 1 / (1 + np.exp(z)),
             "exponential": lambda z: np.exp(-z),
-            "generalized": lambda z: -method.c * np.exp(method.c * np.exp(-z) - z),
+            "generalized": richards if method.q else gompertz,
         }[method.loss](margins)
-        gradient = -method.r * (slopes @ batch) / len(batch)
+        gradient = -r * (slopes @ batch) / len(batch)
         if method.rule == "normalized":
             values = (
                 np.exp(-margins) if method.loss == "exponential" else np.log1p(np.exp(-margins))
@@ -90,6 +148,8 @@ def written_out(method, steps, key):
         Method(rate=0.7, r=0.5),
         Method(loss="exponential"),
         Method(loss="generalized", c=-2.0),
+        Method(loss="generalized", c=-1.5, q=0.4, r=1.3),
+        Method(loss="generalized", c=-2.0, r=0.7, follow=3.0),
         NORMALIZED,
         Method("normalized", "logistic", rate=0.3),
         Method("sgd"),
@@ -134,6 +194,8 @@ def test_predicted_growth():
     np.testing.assert_allclose(0.5 * g[2:] + 2 * np.exp(-0.5 * g[2:]), np.log(steps[2:]))
     np.testing.assert_allclose(growth(Method(r=2.0), steps)[1:], np.log(steps[1:]) / 2)
     np.testing.assert_allclose(growth(NORMALIZED, steps), np.sqrt(steps))
+    aim = growth(METHODS["gompertz_schedule"], steps)
+    np.testing.assert_allclose(aim, np.sqrt(steps))
     assert np.isnan(growth(Method("adam"), steps)).all()
 
 
@@ -285,8 +347,8 @@ def test_the_command_writes_all_and_says_what_is_missing(tmp_path, monkeypatch, 
     assert summary["config"]["steps"] == 100
     (one,) = summary["sets"].values()
     assert [row["label"] for row in one["rows"]] == [method.label for method in METHODS.values()]
-    assert np.load(tmp_path / "w" / "weights.npz")["points"].shape == (16, len(one["steps"]), 2)
-    for name in ("directions", "planes"):
+    assert np.load(tmp_path / "w" / "weights.npz")["points"].shape == (17, len(one["steps"]), 2)
+    for name in ("implicit_bias", "directions", "planes"):
         for end in ("png", "pdf"):
             assert (tmp_path / "w" / "figures" / f"{name}.{end}").stat().st_size > 1000
 
@@ -312,6 +374,8 @@ def test_one_method_is_enough(name, tmp_path, capsys):
     assert [row["rule"] for row in summary["sets"]["points"]["rows"]] == [name]
     said = capsys.readouterr().out
     assert ("neither of which was asked for" in said) == (name != "gd")
+    assert summary["schedule"] is None
+    assert "chooses c and r anew" not in said
     assert "No pairs were asked for" in said
 
 
@@ -321,6 +385,17 @@ def test_what_asymptotes_change_is_said_of_turned_labels_alone():
     config = {"flips": (0.0, 0.1), "asymptotes": (0.0, 0.1)}
     assert "by −2.0 to +1.0 points" in report._changes(files, config)
     assert "no comparison" in report._changes(files, config | {"asymptotes": (0.1, 0.2)})
+
+
+def test_what_is_compared():
+    rules = {method.rule for method in METHODS.values()}
+    assert rules == {"gd", "normalized", "sgd", "clipped_sgd", "clipped_sstm", "adam"}
+    generalized = [m for m in METHODS.values() if m.loss == "generalized"]
+    for name in ("c", "r", "q"):
+        assert len({getattr(method, name) for method in generalized}) > 1, name
+    assert any(method.follow for method in generalized)
+    # The robust regression as published: 50 repeats; labels wrong up to 30 %.
+    assert (Config().repeats, max(Config().flips), min(Config().flips)) == (50, 0.3, 0.0)
 
 
 def test_labels_of_methods_differ():
