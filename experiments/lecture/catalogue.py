@@ -1,12 +1,17 @@
 """All experiments of the lecture, in its order."""
 
-from experiments.lecture import double_descent, exponential_rates, sgd_on_a_line
+from experiments.lecture import double_descent, exponential_rates, plateaus, sgd_on_a_line
 from experiments.lecture.experiment import Experiment
 from experiments.setup.checks import nearest
 
 EXPERIMENTS: dict[str, Experiment] = {
     module.EXPERIMENT.name: module.EXPERIMENT
-    for module in (sgd_on_a_line, exponential_rates, double_descent)
+    for module in (
+        sgd_on_a_line,
+        plateaus,
+        exponential_rates,
+        double_descent,
+    )
 }
 
 
