@@ -22,7 +22,7 @@ from clipjax.train.checkpoint import Checkpoints, Position
 from clipjax.train.log import finite_or_null, scalars, write_json
 from clipjax.train.loop import evaluate, evaluation_point
 from clipjax.train.state import TrainState
-from experiments.setup import build, config_files, samples
+from experiments.setup import build, config_files, pace, samples
 from experiments.setup import config as configs
 from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 from experiments.setup.runs import finished
@@ -134,7 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = parse(EvaluateCommand, arguments)
     start_jax(command)
     bench = Workbench(command.data_dir, command.allow_import)
-    with working_in(command.workdir) if command.write else contextlib.nullcontext():
+    held = working_in(command.workdir) if command.write else contextlib.nullcontext()
+    with held, pace.aloud("evaluation"):
         metrics = evaluate_run(
             command.workdir, bench, command.dataset, command.split, write=command.write
         )

@@ -33,7 +33,7 @@ from clipjax import problems
 from clipjax.optim.graduated.smoothing import DISTRIBUTIONS
 from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
-from experiments.setup import config_files
+from experiments.setup import config_files, pace
 from experiments.setup.checks import ONE_OR_MORE, POSITIVE, SEED, OneOf, Range, Such, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 from experiments.setup.provenance import git_commit, versions
@@ -313,7 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment from the command line."""
     command = parse(ExplicitGraduatedCommand, arguments)
     start_jax(command)
-    with working_in(command.workdir):
+    with working_in(command.workdir), pace.aloud("explicit graduated optimisation"):
         summary = run(command.config, command.workdir)
     console = Console()
     console.width = max(console.width, 104)  # so much the table needs

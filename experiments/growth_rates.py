@@ -30,7 +30,7 @@ from clipjax.losses import growth_exponent, growth_rate
 from clipjax.train.log import write_json
 from experiments.report import growth_rates as report
 from experiments.report.files import publish
-from experiments.setup import config_files
+from experiments.setup import config_files, pace
 from experiments.setup.checks import ONE_OR_MORE, Range, Such, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 from experiments.setup.provenance import git_commit, versions
@@ -224,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment from the command line."""
     command = parse(GrowthRatesCommand, arguments)
     start_jax(command)
-    with working_in(command.workdir):
+    with working_in(command.workdir), pace.aloud("growth rates"):
         run(command.config, command.workdir)
     return 0
 

@@ -36,7 +36,7 @@ from clipjax.train.batch_stats import recompute_batch_stats
 from clipjax.train.log import write_json
 from clipjax.train.step import Program
 from experiments.evaluate import restore
-from experiments.setup import build
+from experiments.setup import build, pace
 from experiments.setup.checked_files import write_npz
 from experiments.setup.checks import COUNT, POSITIVE, SEED, Range, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax, working_in
@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     command = parse(LandscapeCommand, arguments)
     start_jax(command)
-    with working_in(command.workdir):
+    with working_in(command.workdir), pace.aloud("the loss around the checkpoint"):
         summary, arrays = measure(command, Workbench(command.data_dir, command.allow_import))
         if jax.process_index() == 0:
             write_npz(command.workdir / "landscape.npz", arrays)

@@ -29,7 +29,7 @@ from clipjax import analysis
 from clipjax.train import mesh as meshes
 from clipjax.train.log import write_json
 from experiments.evaluate import restore
-from experiments.setup import build
+from experiments.setup import build, pace
 from experiments.setup.checked_files import write_npz
 from experiments.setup.checks import COUNT, INT32, SEED, Range, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax, working_in
@@ -130,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     command = parse(NoiseCommand, arguments)
     start_jax(command)
-    with working_in(command.workdir):
+    with working_in(command.workdir), pace.aloud("gradient noise"):
         summary, arrays = measure(command, Workbench(command.data_dir, command.allow_import))
         if jax.process_index() == 0:
             write_npz(command.workdir / "noise.npz", arrays)

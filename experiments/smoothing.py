@@ -34,7 +34,7 @@ from clipjax.train.log import write_json
 from experiments.high_probability import readable
 from experiments.report import smoothing as figures
 from experiments.report.style import style
-from experiments.setup import config_files
+from experiments.setup import config_files, pace
 from experiments.setup.checked_files import write_npz
 from experiments.setup.checks import ONE_OR_MORE, POSITIVE, OneOf, Range, check_fields
 from experiments.setup.cli import Command, explain, parse, start_jax, working_in
@@ -259,7 +259,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment from the command line."""
     command = parse(SmoothingCommand, arguments)
     start_jax(command)
-    with working_in(command.workdir):
+    with working_in(command.workdir), pace.aloud("smoothing"):
         summary = run(command.config, command.workdir)
     console = Console()
     console.print(table(summary))

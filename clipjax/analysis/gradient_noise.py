@@ -71,6 +71,7 @@ def gradient_noise(loss: Loss, params: Any, examples: Any, *, chunk: int = 32) -
     """
     _check_chunk(chunk)
     count = common_length("examples", examples, 1)
+    chunk = min(chunk, count)  # the rest of a larger one would be computed for nothing
     mean = mean_gradient(loss, params, examples, chunk=chunk)
     loss = _partial(loss)
     like = jax.tree.map(lambda m, p: jnp.asarray(m, jnp.asarray(p).dtype), mean, params)
@@ -94,6 +95,7 @@ def mean_gradient(loss: Loss, params: Any, examples: Any, *, chunk: int = 32) ->
     """
     _check_chunk(chunk)
     count, loss = common_length("examples", examples, 1), _partial(loss)
+    chunk = min(chunk, count)
     check_floating(params)
     sums = jax.tree.map(lambda p: np.zeros(np.shape(p)), params)
     for first in range(0, count, chunk):

@@ -52,6 +52,9 @@ def smoothed_minimisers(
     Returns:
         float64, shape (levels, n).
 
+    Raises:
+        ValueError: if the smoothed function has no finite value in the box.
+
     Examples:
         >>> from clipjax.analysis import noise_quadrature
         >>> def tilted(x):  # two wells; the right one is deeper, the left one wider
@@ -85,6 +88,12 @@ def smoothed_minimisers(
                 )
                 for start in lattice[_lowest(np.asarray(values(lattice, delta)), dimension, starts)]
             ]
+            results = [result for result in results if np.isfinite(result.fun)]
+            if not results:
+                raise ValueError(
+                    f"fn smoothed at level {delta:g} has no finite value in the box of {box:g}, or "
+                    "the descent from each leads where it has none."
+                )
             least = min(result.fun for result in results)
             ties = [r.x for r in results if r.fun <= least + 1e-10 * (1 + abs(least))]
             previous = found[-1] if found else ties[0]
@@ -117,7 +126,8 @@ def minimiser_path(
         max_steps: how many steps a level may take.
 
     Returns:
-        float64, shape (M + 1, n): the start and the M local minimisers.
+        float64, shape (M + 1, n): the start and the M local minimisers; NaN from the level on at
+        which a derivative on the way is not finite.
 
     Raises:
         RuntimeError: if a descent takes more than `max_steps` steps.
@@ -160,7 +170,9 @@ def minimiser_path(
             x = x - step
             return x, newton(x), count + 1
 
-        x, _, count = jax.lax.while_loop(unfinished, move, (x, newton(x), jnp.int32(0)))
+        x, step, count = jax.lax.while_loop(unfinished, move, (x, newton(x), jnp.int32(0)))
+        # A step that is NaN ends the loop, too, and then this point is no minimiser.
+        x = jnp.where(jnp.all(jnp.isfinite(step)), x, jnp.nan)
         return x, (x, count)
 
     with jax.enable_x64(True):

@@ -311,7 +311,8 @@ def _radius(
     radii: np.ndarray,
 ) -> float:
     """Return the radius up to which the smallest eigenvalue is at least σ along all the rays."""
-    below = _along(lowest, centre, rays, radii) < strong_convexity
+    # Not "smaller": a curvature that is NaN is none that is large enough.
+    below = ~(_along(lowest, centre, rays, radii) >= strong_convexity)
     if below[:, 0].any():
         return 0.0
     if not below.any():
@@ -321,7 +322,7 @@ def _radius(
     low, high = (np.full(len(failing), radii[i]) for i in (first - 1, first))
     for _ in range(40):
         middle = (low + high) / 2
-        fails = lowest(centre + middle[:, None] * failing) < strong_convexity
+        fails = ~(lowest(centre + middle[:, None] * failing) >= strong_convexity)
         low, high = np.where(fails, low, middle), np.where(fails, middle, high)
     return float(low.min())
 

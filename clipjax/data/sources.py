@@ -14,6 +14,7 @@ DATA_DIR (`cifar100`, `imagenet2012`, `div2k/bicubic_x4`) is read as it is, Arra
 Pillow and OpenCV are imported inside the functions: `import clipjax.data` costs nothing.
 """
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,12 +104,26 @@ def _directory(name: str, data_dir: str | Path | None) -> Path:
     try:
         open_prepared(name, directory)
     except DatasetNotPrepared:
-        if not directory.exists() and (found := _prepared_by_others(root / name)):
+        found = None if directory.exists() else _prepared_by_others(root / name)
+        if found and _version(found) > _version(directory):  # TFDS's own; ours begin at 1.0.0
             return found
-        if not builder.EMBEDDED:
+        if builder.EMBEDDED:
+            prepare(name, data_dir)
+            return directory
+        if not found:
             raise
-        prepare(name, data_dir)
+        warnings.warn(
+            f"{found} is of version {found.name} of the data set {name!r}, which is at "
+            f"{builder.VERSION}: its photographs lie as their files do, not upright. Prepare it "
+            f"again: python -m experiments.prepare --dataset {name} --raw-dir FOLDER",
+            stacklevel=3,
+        )
+        return found
     return directory
+
+
+def _version(directory: Path) -> tuple[int, ...]:
+    return tuple(map(int, directory.name.split(".")))
 
 
 def _may_be_a_folder(name: object) -> bool:
@@ -117,13 +132,9 @@ def _may_be_a_folder(name: object) -> bool:
 
 def _prepared_by_others(folder: Path) -> Path | None:
     """Return the newest version in a folder that holds a data set, whoever prepared it."""
-
-    def version(path: Path) -> tuple[int, ...]:
-        return tuple(map(int, path.name.split(".")))
-
     found = [path.parent for path in folder.glob("[0-9]*.[0-9]*.[0-9]*/dataset_info.json")]
     found = [path for path in found if all(part.isdigit() for part in path.name.split("."))]
-    return max(found, key=version, default=None)
+    return max(found, key=_version, default=None)
 
 
 def _open(name: str, split: str, directory: Path) -> Source:

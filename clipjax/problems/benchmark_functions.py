@@ -410,8 +410,7 @@ class Schwefel:
 
     def value(self, x: jax.Array) -> jax.Array:
         """Return f(x) for `x` of shape (n,)."""
-        size = jnp.abs(x)
-        root = jnp.where(size > 0, jnp.sqrt(jnp.where(size > 0, size, 1.0)), 0.0)
+        root = _root(jnp.abs(x))
         return jnp.sum(_PEAK * math.sin(math.sqrt(_PEAK)) - x * jnp.sin(root))
 
 
@@ -467,15 +466,19 @@ class HappyCat:
     def value(self, x: jax.Array) -> jax.Array:
         """Return f(x) for `x` of shape (n,)."""
         depth = jnp.abs(jnp.sum(x**2) - self.dimension)
-        safe = jnp.where(depth > 0, depth, 1.0)
-        wall = jnp.where(depth > 0, safe ** (2 * self.exponent), 0.0)
+        safe = jnp.where(depth == 0, 1.0, depth)
+        wall = jnp.where(depth == 0, 0.0, safe ** (2 * self.exponent))
         return wall + jnp.sum((x + 1) ** 2) / (2 * self.dimension)
 
 
 def _norm(x: jax.Array) -> jax.Array:
     """Return |x|, whose gradient at 0 is 0 and not NaN."""
-    square = jnp.sum(x**2)
-    return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    return _root(jnp.sum(x**2))
+
+
+def _root(x: jax.Array) -> jax.Array:
+    """Return √x, whose derivative at 0 is 0 here; NaN, which is not positive either, stays NaN."""
+    return jnp.where(x == 0, 0.0, jnp.sqrt(jnp.where(x == 0, 1.0, x)))
 
 
 def _absolute(x: jax.Array) -> jax.Array:

@@ -315,8 +315,9 @@ def power_loss(residual: jax.Array, exponent: float) -> jax.Array:
         (0.0, -3.0)
     """
     size = jnp.abs(residual)
-    safe = jnp.where(size > 0, size, 1)
-    return jnp.where(size > 0, safe ** (1 + exponent), 0)
+    # Asked whether it is 0, not whether it is positive: NaN is neither, and must stay NaN.
+    safe = jnp.where(size == 0, 1, size)
+    return jnp.where(size == 0, 0, safe ** (1 + exponent))
 
 
 def newton(

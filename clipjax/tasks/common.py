@@ -1,5 +1,6 @@
 """What the tasks share: normalisation of images, checks, and the choice of real examples."""
 
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,20 +9,46 @@ import jax.numpy as jnp
 import numpy as np
 
 
+def check_whole(name: str, value: Any, minimum: int) -> None:
+    """Raise ValueError unless a value is a whole number from `minimum` on that fits int32."""
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or not minimum <= value < 2**31:
+        raise ValueError(
+            f"{name} must be a whole number from {minimum} to {2**31 - 1}, "
+            f"got {reprlib.repr(value)}"
+        )
+
+
 def check_num_classes(num_classes: int) -> None:
     """Raise ValueError unless there are at least two classes."""
-    if num_classes < 2:
-        raise ValueError(f"num_classes must be at least 2, got {num_classes}")
+    check_whole("num_classes", num_classes, 2)
 
 
 def check_normalization(mean: Sequence[float], std: Sequence[float]) -> None:
-    """Raise ValueError unless mean and std belong together and every std is positive."""
+    """Raise ValueError unless mean and std are finite, one a channel, and every std positive."""
+    for name, values in (("mean", mean), ("std", std)):
+        listed = isinstance(values, tuple | list | np.ndarray) and np.ndim(values) == 1
+        if not listed or not all(_is_finite(value) for value in values):
+            raise ValueError(
+                f"{name} must be a tuple of finite numbers, got {reprlib.repr(values)}"
+            )
     if len(mean) != len(std):
         raise ValueError(
             f"mean and std must have one entry per channel, got {len(mean)} and {len(std)}"
         )
     if not all(value > 0 for value in std):
         raise ValueError(f"std must be positive in every channel, got {tuple(std)}")
+
+
+def _is_finite(value: Any) -> bool:
+    number = isinstance(value, int | float | np.integer | np.floating)
+    return number and not isinstance(value, bool) and bool(abs(value) < np.inf)
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Raise ValueError unless a value is a positive, finite number."""
+    if not _is_finite(value) or not value > 0:
+        raise ValueError(f"{name} must be positive and finite, got {reprlib.repr(value)}")
 
 
 def normalize(image: jax.Array, mean: Sequence[float], std: Sequence[float]) -> jax.Array:

@@ -43,6 +43,7 @@ class Segmentation:
         """Refuse too few classes, a void label among them, unusable channels."""
         common.check_num_classes(self.num_classes)
         common.check_normalization(self.mean, self.std)
+        common.check_whole("void_label", self.void_label, -(2**31))
         if 0 <= self.void_label < self.num_classes:
             raise ValueError(
                 f"void_label must lie outside the {self.num_classes} classes, got {self.void_label}"

@@ -46,11 +46,9 @@ class SuperResolution:
     data_range: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse a scale or a range that is not positive."""
-        if self.scale < 1:
-            raise ValueError(f"scale must be at least 1, got {self.scale}")
-        if not self.data_range > 0:
-            raise ValueError(f"data_range must be positive, got {self.data_range}")
+        """Refuse a scale that is no positive whole number, and a range that is not positive."""
+        common.check_whole("scale", self.scale, 1)
+        common.check_positive("data_range", self.data_range)
 
     def inputs(self, batch: Batch) -> jax.Array:
         """Return the low-resolution images on [0, data_range], float32 (batch, h, w, c)."""

@@ -85,6 +85,9 @@ class MetricsFile:
         step: steps already done by the state training starts from.
         write: False on all hosts but the first.
 
+    Raises:
+        ValueError: the file holds a line that is no row; it is named, with what to do.
+
     Examples:
         >>> import tempfile
         >>> path = Path(tempfile.mkdtemp()) / "metrics.jsonl"
@@ -101,7 +104,13 @@ class MetricsFile:
         self._file = None
         self.splits: set[str] = set()
         if write:
-            rows, _ = _rows(path)  # a row that was cut short is about to be made again
+            try:
+                rows, _ = _rows(path)  # a row that was cut short is about to be made again
+            except ValueError as error:
+                raise ValueError(
+                    f"{error}; delete that line, or the file, and start the same line again: it "
+                    "goes on from the newest checkpoint, without the rows that are gone"
+                ) from error
             kept = [row for row in rows if row["step"] <= step]
             self.splits = {row["split"] for row in kept if row["step"] == step and "split" in row}
             with replacing(path) as file:

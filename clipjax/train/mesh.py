@@ -67,6 +67,8 @@ def _named_cluster() -> tuple[str, int, int] | None:
         ValueError: only some are set, or one cannot be what it is.
     """
     names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+    if os.environ.get(names[0]) == "":  # JAX itself would take it for an address
+        raise ValueError(f"{names[0]} is ''; expected HOST:PORT, or unset the variable")
     given = {name: os.environ[name] for name in names if os.environ.get(name)}
     if not given:
         return None

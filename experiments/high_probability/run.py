@@ -80,7 +80,7 @@ def run(
             noise: make_oracle(problem, noise, config.df, config.allow_import)
             for noise in config.noises
         }
-        with pace.telling(lambda text: print(text, file=sys.stderr), "measuring what fits"):
+        with pace.aloud("measuring what fits"):
             for oracle in oracles.values():
                 checks.dry_run(oracle, compared, start)
             per_replica = max(bytes_per_replica(o, compared, config) for o in oracles.values())

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from experiments.implicit_bias.run import Config, quick, run
+from experiments.setup import pace
 from experiments.setup.cli import Command, explain, parse, start_jax, working_in
 
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the experiment from the command line."""
     command = parse(ImplicitBiasCommand, arguments)
     start_jax(command)
-    with working_in(command.workdir):
+    with working_in(command.workdir), pace.aloud("implicit bias"):
         config = quick(command.config) if command.quick else command.config
         run(config, command.workdir, command.data_dir)
     return 0

@@ -223,7 +223,8 @@ def working_in(folder: Path) -> Iterator[None]:
     """
     with failures.naming(folder), locks.hold(folder):
         if jax.process_index() == 0:
-            files.remove_leftovers(folder)  # of a run that was killed while it wrote
+            for place in (folder, folder / "figures", folder / "tables"):
+                files.remove_leftovers(place)  # of a run that was killed while it wrote
         yield
 
 

@@ -1,6 +1,7 @@
 """How long a computation will take, told before it starts, and that it is still going on."""
 
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -86,3 +87,10 @@ def telling(say: Callable[[str], None], what: str, *, every: float = 10.0) -> It
     finally:
         ended.set()
         teller.join()
+
+
+@contextlib.contextmanager
+def aloud(what: str) -> Iterator[None]:
+    """Do `telling` on stderr, for commands that have no line of progress of their own."""
+    with telling(lambda text: print(text, file=sys.stderr, flush=True), what):
+        yield

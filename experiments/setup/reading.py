@@ -207,6 +207,11 @@ def structure(value: Any, kind: Any, name: str, cure: str) -> Any:
         return _converter().structure(value, kind)
     except (errors.ClassValidationError, errors.IterableValidationError, ValueError) as error:
         faults = [_place(line) for line in transform_error(error, "", _say)]
+    # Of the whole it is said that "it is [1]", not that " is [1]".
+    faults = [
+        ("it" if not where and said[:1] == " " else where, said if where else said.lstrip("."))
+        for where, said in faults
+    ]
     lacks = ", ".join(where for where, said in faults if said == _MISSING)
     found = [f"lacks {lacks}"] if lacks else []
     found += [

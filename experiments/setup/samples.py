@@ -6,7 +6,6 @@ the middle is kept. Where they differ in size, all are continued by zeros to the
 the rest away.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from clipjax.train import mesh as meshes
 from clipjax.train.step import Program
 from clipjax.typing import Data
+from experiments.setup.checked_files import write_npz
 
 SIDE = 512
 """Of a larger picture, so many rows and columns in its middle are kept."""
@@ -38,10 +38,7 @@ def write(program: Program, point: tuple[Any, Any], data: Data, count: int, path
         return
     kept = examples(program, point, data, count)
     if jax.process_index() == 0:
-        path.parent.mkdir(exist_ok=True)
-        temporary = path.with_name("samples.tmp.npz")
-        np.savez_compressed(temporary, allow_pickle=False, **stack(list(map(middle, kept))))
-        os.replace(temporary, path)
+        write_npz(path, stack(list(map(middle, kept))))
 
 
 def examples(program: Program, point: tuple[Any, Any], data: Data, count: int) -> list[Example]:

@@ -122,6 +122,24 @@ def test_curvature_is_the_smallest_eigenvalue_in_any_direction():
     assert found == pytest.approx(1.0, abs=1e-6)  # 10 - 6y² = 4 on the ray (0, 1)
 
 
+def test_where_a_function_is_nan_it_is_not_convex_and_has_no_minimisers():
+    """NaN is not below σ, and a step of NaN is not longer than any bound."""
+
+    def nowhere(x):
+        return jnp.sum(x**2) * jnp.nan
+
+    def inside(x):  # √(1 - x²) up to 1; NaN beyond, and its derivatives too
+        return -jnp.sum(jnp.sqrt(1 - x**2))
+
+    assert analysis.strong_convexity_radius(nowhere, [0.0], 1.0, max_radius=3.0) == 0.0
+    found = analysis.strong_convexity_radius(inside, [0.0], 1.0, max_radius=3.0)
+    assert found == pytest.approx(1.0, abs=1e-6)
+    path = analysis.minimiser_path(nowhere, [1.0, 0.5], BALL, [1.0])
+    np.testing.assert_array_equal(path, [[1.0], [np.nan], [np.nan]])
+    with pytest.raises(ValueError, match="at level 1 has no finite value in the box of 3"):
+        analysis.smoothed_minimisers(nowhere, [1.0], BALL, box=3.0)
+
+
 def test_reports_tell_which_condition_of_rastrigin_fails_and_by_how_much():
     sigma, levels = 1.0, np.array([0.75, 0.4, 0.2, 0.1, 0.05])
     nice = analysis.check_sigma_nice(RASTRIGIN, sigma, levels, BALL, box=5.12, max_radius=1.0)

@@ -25,6 +25,7 @@ from clipjax.data.sources import (
     load,
     prepare,
 )
+from tests.data.builders.miniature import encode, pixels, write_folder
 
 
 def png(pixels, mode=None):
@@ -317,3 +318,20 @@ def test_importing_is_cheap_and_tensorflow_is_never_needed(data_dir):
     process = run_python(program, CLIPJAX_DATA_DIR=str(data_dir))
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
+
+
+def test_photographs_of_a_version_that_did_not_turn_them_upright_are_read_with_a_warning(tmp_path):
+    files = {"train/a/1.png": encode(pixels(0)), "train/b/2.png": encode(pixels(1))}
+    write_folder(tmp_path / "raw", files)
+    folder = prepare("image_folder", tmp_path / "data", raw_dir=tmp_path / "raw")
+    folder.rename(folder.with_name("1.0.0"))
+    with pytest.warns(UserWarning, match=r"1\.0\.0 of the data set 'image_folder', .* upright"):
+        assert load("image_folder", "train", tmp_path / "data").directory.name == "1.0.0"
+    prepare("image_folder", tmp_path / "data", raw_dir=tmp_path / "raw")
+    assert load("image_folder", "train", tmp_path / "data").directory.name == "1.1.0"
+
+
+def test_an_older_version_of_an_embedded_set_is_made_anew(tmp_path):
+    made = load("digits", "train", tmp_path).directory
+    made.rename(made.with_name("0.9.0"))
+    assert load("digits", "train", tmp_path).directory == made

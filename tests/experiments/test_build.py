@@ -16,6 +16,8 @@ from clipjax.train import mesh as meshes
 from clipjax.train.loop import Stage
 from experiments.setup import build
 from experiments.setup import config as configs
+from experiments.setup.runs import run_one
+from experiments.setup.workbench import Workbench
 from tests.experiments.test_config import make_run
 
 
@@ -218,3 +220,10 @@ def test_a_batch_that_outgrows_the_data_is_refused():
     run = graduated_run(graduated=fast)  # 16, 400, 10,000, ...
     with pytest.raises(ValueError, match="1437"):
         build.plan(run, 1437)
+
+
+def test_a_network_larger_than_the_memory_is_refused_before_anything_is_written(tmp_path):
+    run = make_run(model=configs.MLP(hidden=(2**20, 2**20)))
+    with pytest.raises(ValueError, match="GiB that this machine has; make the model smaller"):
+        run_one(run, tmp_path / "run", Workbench())
+    assert list(tmp_path.iterdir()) == []

@@ -2,12 +2,15 @@
 
 import contextlib
 import errno
+import importlib
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from types import SimpleNamespace
 
 import jax
@@ -28,8 +31,9 @@ from experiments import (
 from experiments import explicit_graduated as explicit
 from experiments.growth_networks import __main__ as growth_networks
 from experiments.implicit_bias import __main__ as implicit_bias
-from experiments.setup import cli, config_files, failures, locks, signals
+from experiments.setup import cli, config_files, failures, locks, pace, signals
 from tests.experiments.cli import ROOT
+from tests.faults import drive
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +190,19 @@ def test_what_dying_threads_print_is_dropped_beside_an_error_and_kept_without(ca
     assert capfd.readouterr().err == "error: the cause\n(CLIPJAX_TRACEBACK=1 shows where)\n"
 
 
+@pytest.mark.parametrize("place", [".", "figures", "tables"])
+def test_what_a_killed_run_left_half_written_is_removed(place, tmp_path):
+    """Pictures and tables lie in folders of their own."""
+    folder = tmp_path / place
+    folder.mkdir(exist_ok=True)
+    leftover, kept = folder / f".samples.npz.{'0123456789abcdef'}.tmp", folder / ".mine.tmp"
+    for path in (leftover, kept):
+        path.touch()
+    with cli.working_in(tmp_path):
+        assert not leftover.exists()
+    assert kept.exists()
+
+
 def test_a_reader_that_left_is_no_traceback():
     """`python -m experiments.report ... | head -1`."""
     script = "from experiments.setup.cli import explain; import sys; sys.exit(explain(lambda: 0))"
@@ -233,6 +250,27 @@ def test_a_signal_ends_a_command_with_one_line(number, name, code, capfd):
     assert cli.explain(main, kept="all is kept") == code
     assert capfd.readouterr().err == f"stopped by {name}; all is kept\n"
     assert [signal.getsignal(s) for s in signals.SIGNALS] == before
+
+
+KEPT = {
+    "theorem_check": "nothing is written before the end",
+    "implicit_bias": "nothing is written before the end",
+    "prepare": "nothing half-made is left",
+}
+
+
+@pytest.mark.parametrize("name", [*drive.COMMANDS, "demo"])
+def test_every_script_tells_its_failures_and_what_a_signal_leaves(name, monkeypatch):
+    """Its last lines are run; those before it, and `main`, are the business of other tests."""
+    told = []
+    monkeypatch.setattr(cli, "explain", lambda main, kept=cli.KEPT: told.append((main, kept)) or 7)
+    # It was imported under another name as well, which runpy warns of.
+    with warnings.catch_warnings(action="ignore"), pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"experiments.{name}", run_name="__main__")
+    assert ended.value.code == 7
+    ((main, kept),) = told
+    assert main.__name__ == "main"
+    assert KEPT.get(name, cli.KEPT) in kept
 
 
 @pytest.mark.parametrize(
@@ -331,6 +369,31 @@ def test_a_signal_while_importing_is_one_line(number, code):
     assert said == [f"stopped by {signal.Signals(number).name} at the start; nothing had begun"]
 
 
+COMPUTES = {
+    "evaluate": "evaluate_run",
+    "noise": "measure",
+    "landscape": "measure",
+    **dict.fromkeys(("growth_rates", "implicit_bias", "smoothing", "explicit_graduated"), "run"),
+}
+
+
+@pytest.mark.parametrize(("name", "compute"), COMPUTES.items())
+def test_a_command_that_computes_for_long_says_so(name, compute, tmp_path, monkeypatch, capfd):
+    """The others have a line of progress."""
+
+    def long(*_, **__):
+        time.sleep(0.2)
+        raise ValueError("enough")
+
+    module = importlib.import_module(drive.COMMANDS[name])
+    monkeypatch.setattr(module, "start_jax", lambda command: None)  # JAX has started here
+    monkeypatch.setattr(module, compute, long)
+    monkeypatch.setitem(pace.telling.__wrapped__.__kwdefaults__, "every", 0.02)
+    with pytest.raises(ValueError, match="enough"):
+        module.main(["--workdir", str(tmp_path / "w")])
+    assert "so far" in capfd.readouterr().err
+
+
 # --- flags ----------------------------------------------------------------------------------------
 
 COMMANDS = [
@@ -397,6 +460,7 @@ def test_a_bad_heartbeat_is_refused(text, monkeypatch):
 @pytest.mark.parametrize(
     ("address", "count", "index", "name"),
     [
+        ("", "", "", "JAX_COORDINATOR_ADDRESS"),
         ("no_port", "2", "0", "JAX_COORDINATOR_ADDRESS"),
         ("host:", "2", "0", "JAX_COORDINATOR_ADDRESS"),
         ("host:99999", "2", "0", "JAX_COORDINATOR_ADDRESS"),
@@ -428,6 +492,47 @@ def test_a_second_run_in_a_process_finds_jax_started(monkeypatch):
     monkeypatch.setenv("SLURM_LOCALID", "0")
     with pytest.raises(ValueError, match=r"belongs to a cluster .* but JAX has started alone"):
         meshes.initialize("auto")
+
+
+@pytest.fixture
+def failed(monkeypatch):
+    """What is told to the other hosts: (reason, exit code)."""
+    told = []
+    monkeypatch.setattr(cli.hosts, "fail_together", lambda *said: told.append(said))
+    return told
+
+
+@pytest.mark.usefixtures("heard")
+def test_a_failure_on_one_host_is_told_to_the_others(failed):
+    """Those wait for it in every step; what they do then, `tests/train/test_hosts.py` shows."""
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/run")
+    assert cli.explain(failing(full)) == 1
+    assert cli.explain(lambda: signal.raise_signal(signal.SIGINT) or 0, kept="all is kept") == 130
+    (reason, code), stopped = failed
+    assert reason.startswith("/run: No space left on device. Make room")
+    assert code == 1
+    assert stopped == ("stopped by Ctrl-C; all is kept", 130)
+
+
+def test_a_bug_on_one_host_ends_the_others(failed, monkeypatch, capfd):
+    monkeypatch.setattr(cli.hosts, "several", lambda: True)
+    with pytest.raises(KeyError):
+        cli.explain(failing(KeyError("a bug")))
+    assert failed == [("KeyError: 'a bug'",)]
+    assert "Traceback" in capfd.readouterr().err  # before the process ends
+
+
+def test_hosts_are_watched_as_soon_as_they_have_met(monkeypatch):
+    """And XLA's flags are tried before, since XLA aborts by bad ones as soon as it starts."""
+    jax.devices()  # it has started, and does not read the variable again
+    monkeypatch.setenv("CLIPJAX_HEARTBEAT_SECONDS", "7")
+    monkeypatch.setenv("XLA_FLAGS", "--flags")
+    done = []
+    monkeypatch.setattr(cli, "check_xla_flags", done.append)
+    monkeypatch.setattr(meshes, "initialize", lambda *_, **given: done.append(given))
+    monkeypatch.setattr(cli.hosts, "watch", lambda seconds: done.append(f"watched for {seconds}"))
+    cli.start_jax(cli.Command(ROOT))
+    assert done == ["--flags", {"heartbeat_timeout_seconds": 7}, "watched for 7"]
 
 
 # --- config files ---------------------------------------------------------------------------------

@@ -62,6 +62,13 @@ def write_config(folder: pathlib.Path, **changes) -> pathlib.Path:
 # -- config.json ----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("text", "words"), [("[1]", r"it is \[1\]; expected"), ("{}", "type is")])
+def test_what_is_wrong_with_a_whole_file_is_a_sentence(tmp_path, text, words):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(DamagedFile, match=rf"config\.json is damaged: {words}"):
+        config_files.read(tmp_path / "config.json")
+
+
 def test_a_config_is_read_as_it_was_written(tmp_path):
     assert config_files.read(write_config(tmp_path)) == RUN
     assert json.loads(write_config(tmp_path).read_text())["optimizer"]["type"] == "ClippedSSTM"
@@ -104,8 +111,8 @@ def test_a_folder_in_place_of_a_config_is_named(tmp_path):
         ({"task": "segmentatoin"}, "task is 'segmentatoin'; .* did you mean 'segmentation'"),
         ({"dataset": 3}, "dataset is 3; expected text"),
         ({"bacth_size": 3}, "Run has no field 'bacth_size'; did you mean 'batch_size'"),
-        ({"type": "Rum"}, r"\.type is 'Rum'; did you mean 'Run'"),
-        ({"type": ["Run"]}, r"\.type is \['Run'\]"),
+        ({"type": "Rum"}, r"type is 'Rum'; did you mean 'Run'"),
+        ({"type": ["Run"]}, r"type is \['Run'\]"),
         ({"model": "FCN32s"}, "model is 'FCN32s'; expected an object"),
         ({"model": {"type": "FCN32"}}, r"model\.type is 'FCN32'; did you mean 'FCN32s'"),
         ({"model": {"type": "SGD", "learning_rate": 0.1}}, r"model\.type is 'SGD'"),
@@ -241,6 +248,16 @@ def test_training_goes_on_without_a_word_where_the_last_row_was_cut(tmp_path):
     with MetricsFile(path, step=1):
         pass
     assert read_jsonl(path) == [{"step": 1, "loss": 0.5}]
+
+
+@pytest.mark.parametrize("line", [b'{"a": 1}', b"[1]", b"\xff\xfe", b""])
+def test_training_that_goes_on_says_what_to_do_about_a_damaged_row(tmp_path, line):
+    path = tmp_path / "metrics.jsonl"
+    before = b'{"step": 1}\n' + line + b'\n{"step": 2}\n'
+    path.write_bytes(before)
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2, is damaged.*delete that line"):
+        MetricsFile(path, step=2)
+    assert path.read_bytes() == before
 
 
 @pytest.mark.parametrize(

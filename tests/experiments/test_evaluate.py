@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from clipjax.train import mesh as meshes
-from experiments.evaluate import evaluate_run
+from clipjax.train.loop import evaluation_point
+from experiments.evaluate import evaluate_run, restore
+from experiments.setup import build, samples
 from experiments.setup import config as configs
 from experiments.setup.runs import run_one
 from experiments.setup.workbench import Workbench
@@ -52,6 +54,33 @@ def test_what_is_measured_again_is_kept_where_asked(trained, bench):
     assert written(workdir) == full
     with np.load(workdir / "figures" / "samples.npz") as samples:
         assert len(samples["prediction"]) == 3
+
+
+def test_pictures_are_made_at_the_point_that_is_evaluated(tmp_path, bench):
+    """Not at the query point of a method that averages; by the run, and by evaluation again."""
+    run = make_run(
+        model=configs.MLP(hidden=(8,)),
+        optimizer=configs.ClippedSSTM(1.0, 1.0, 1.0),
+        duration=configs.Duration(steps=4),
+        calibration_batches=1,
+        samples=3,
+    )
+    run_one(run, tmp_path, bench)
+    _, state = restore(tmp_path, bench)
+    program, data = bench.program(run), build.make_data(run, bench.sources(run), bench.mesh)
+    point = evaluation_point(program, state, data, 1)
+
+    def probabilities(params):
+        found = samples.examples(program, (params, point[1]), data, 3)
+        return np.array([example["probability"] for example in found])
+
+    for again in (False, True):
+        if again:
+            (tmp_path / "figures" / "samples.npz").unlink()
+            evaluate_run(tmp_path, bench, write=True)
+        with np.load(tmp_path / "figures" / "samples.npz") as arrays:
+            np.testing.assert_array_equal(arrays["probability"], probabilities(point[0]))
+    assert np.abs(probabilities(point[0]) - probabilities(state.params)).max() > 1e-3
 
 
 def test_only_a_finished_run_is_written_to(trained, bench):

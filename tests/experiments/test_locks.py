@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import importlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from clipjax import _locks as machinery
 from experiments import landscape, noise
 from experiments.setup import locks, signals
 from tests.experiments.cli import ROOT
+from tests.faults import command_lines, drive, material
 
 
 def leave(folder: Path, *, age: float = 0.0, **changes) -> Path:
@@ -190,6 +192,26 @@ def test_what_writes_beside_a_run_waits_for_its_end(tmp_path, monkeypatch, modul
     with pytest.raises(FileNotFoundError, match=r"a/typo/config\.json"):
         module.main(["--workdir", str(tmp_path / "a/typo")])
     assert list(tmp_path.iterdir()) == []
+
+
+WORKERS = sorted(command_lines.LINES.keys() - {"prepare", "report"})
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_every_command_that_works_in_a_folder_holds_it(tmp_path, monkeypatch, name):
+    """None of them computes or writes where another one is at work; `prepare` has its own lock."""
+    monkeypatch.chdir(tmp_path)
+    for file, more in (("tiny", "config = run"), ("tiny_search", material.SEARCH)):
+        Path(f"{file}.py").write_text(f"{material.TINY}\n{more}\n")
+    grid = "config = Grid({'digits/sgd': run}, seeds=(0,))"
+    Path("tiny_grid.py").write_text(f"{material.TINY}\n{grid}\n")
+    Path("times.csv").write_text(material.TIMES)
+    arguments = command_lines.without(command_lines.LINES[name][0], "--workdir")
+    arguments += ("--workdir", "held", *(["--write"] if name == "evaluate" else []))
+    main = importlib.import_module(drive.COMMANDS[name]).main
+    with locks.hold(tmp_path / "held"), pytest.raises(locks.Held, match="held is in use"):
+        main(list(arguments))
+    assert not (tmp_path / "held").exists()
 
 
 HOLDER = """

@@ -120,3 +120,19 @@ def test_pictures_of_one_size_are_stored_without_sizes():
 def test_none_are_kept_where_none_are_wanted(tmp_path, count):
     samples.write(program(TASK, []), (None, None), Data(), count, tmp_path / "figures" / "x.npz")
     assert not list(tmp_path.rglob("*"))
+
+
+def test_they_are_written_whole_and_never_through_a_link(tmp_path):
+    """Whoever may write into the folder could foresee a fixed name, and lay a link there."""
+    (tmp_path / "mine").write_text("mine")
+    path = tmp_path / "figures" / "samples.npz"
+    path.parent.mkdir()
+    for name in ("samples.npz", "samples.tmp.npz"):
+        path.with_name(name).symlink_to(tmp_path / "mine")
+    task = Segmentation(3, (0.5,), (0.5,))
+    samples.write(program(task, []), (None, None), Data(), 2, path)
+    assert (tmp_path / "mine").read_text() == "mine"
+    assert not path.is_symlink()
+    with np.load(path) as arrays:
+        assert len(arrays["prediction"]) == 2
+    assert sorted(p.name for p in path.parent.iterdir()) == ["samples.npz", "samples.tmp.npz"]

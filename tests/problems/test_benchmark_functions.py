@@ -64,6 +64,17 @@ def test_values_are_those_of_the_sources():
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_point_that_is_not_finite_has_no_finite_value(kind, bad):
+    """A run that went to NaN would be counted as one that reached the minimum."""
+    value, gradient = jax.value_and_grad(kind(3).value)(jnp.array([0.5, bad, 0.0]))
+    assert not np.isfinite(value)
+    if np.isnan(bad):
+        assert np.isnan(value)
+        assert np.isnan(gradient[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_stated_minimum_is_reached_with_zero_gradient_and_nowhere_undercut(kind):
     with jax.enable_x64(True):
         problem = kind(3)

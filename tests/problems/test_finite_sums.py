@@ -53,6 +53,19 @@ def test_dense_and_sparse_are_the_function_written_out(name):
 
 @pytest.mark.parametrize("sparse", [False, True])
 @pytest.mark.parametrize("name", PROBLEMS)
+def test_a_point_that_is_not_finite_has_no_finite_value(name, sparse):
+    """A run that went to NaN would be counted as one below the minimum: its loss would be 0."""
+    problem = PROBLEMS[name](scipy.sparse.csr_array(FEATURES) if sparse else FEATURES)
+    for bad in (np.nan, np.inf, -np.inf):
+        x = jnp.zeros(5).at[2].set(bad)
+        for value in (problem.value, lambda x: problem.value_on(x, jnp.arange(40))):
+            found, gradient = jax.value_and_grad(value)(x)
+            assert not np.isfinite(found)
+            assert np.isnan(gradient[2]) or not np.isnan(bad)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("name", PROBLEMS)
 def test_constants_are_computed_from_the_data(name, sparse):
     problem = PROBLEMS[name](scipy.sparse.csr_array(FEATURES) if sparse else FEATURES)
     found = scipy.optimize.minimize(lambda x: written_out(name, x), np.zeros(5), tol=1e-12)

@@ -101,9 +101,22 @@ def test_samples_hold_the_real_examples(data):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"num_classes": 1}, "num_classes must be at least 2, got 1"),
+        ({"num_classes": 1}, "num_classes must be a whole number from 2 to 2147483647, got 1"),
         ({"std": (0.5, 0.5)}, "one entry per channel, got 3 and 2"),
         ({"std": (0.5, 0.0, 0.5)}, "std must be positive"),
+        (
+            {"num_classes": float("nan")},
+            "num_classes must be a whole number from 2 to 2147483647, got nan",
+        ),
+        ({"num_classes": 2**31}, "num_classes must be a whole number from 2"),
+        (
+            {"num_classes": "three"},
+            "num_classes must be a whole number from 2 to 2147483647, got 'three'",
+        ),
+        ({"mean": "rgb"}, "mean must be a tuple of finite numbers, got 'rgb'"),
+        ({"mean": 0.5}, "mean must be a tuple"),
+        ({"mean": (0.5, float("nan"), 0.5)}, "mean must be a tuple of finite numbers"),
+        ({"std": (True, 0.5, 0.5)}, "std must be a tuple of finite numbers"),
     ],
 )
 def test_refuses(fields, message):

@@ -158,7 +158,10 @@ def test_samples_say_how_much_of_padded_pictures_is_real(data):
 def test_refuses_a_void_label_among_the_classes():
     with pytest.raises(ValueError, match="void_label must lie outside the 5 classes, got 0"):
         Segmentation(CLASSES, TASK.mean, TASK.std, void_label=0)
-    with pytest.raises(ValueError, match="num_classes must be at least 2"):
+    for label in (float("nan"), 2**31, "void", True):
+        with pytest.raises(ValueError, match="void_label must be a whole number from -"):
+            Segmentation(CLASSES, TASK.mean, TASK.std, void_label=label)
+    with pytest.raises(ValueError, match="num_classes must be a whole number from 2"):
         Segmentation(1, TASK.mean, TASK.std)
 
 

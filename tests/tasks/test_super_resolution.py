@@ -205,7 +205,14 @@ def test_refuses_targets_of_another_size(arrays):
 
 @pytest.mark.parametrize(
     ("fields", "message"),
-    [({"scale": 0}, "scale must be at least 1, got 0"), ({"data_range": 0.0}, "must be positive")],
+    [
+        ({"scale": 0}, "scale must be a whole number from 1 to 2147483647, got 0"),
+        ({"scale": True}, "scale must be a whole number from 1 to 2147483647, got True"),
+        ({"scale": 2.0}, "scale must be a whole number from 1 to 2147483647, got 2.0"),
+        ({"data_range": 0.0}, "data_range must be positive"),
+        ({"data_range": float("inf")}, "data_range must be positive and finite"),
+        ({"data_range": "255"}, "data_range must be positive"),
+    ],
 )
 def test_refuses(fields, message):
     with pytest.raises(ValueError, match=message):

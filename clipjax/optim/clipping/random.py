@@ -73,8 +73,10 @@ def clip_at_random(
     above = norm > level
     ratio = jnp.where(above, level / jnp.where(above, norm, 1), 1)
     drawn = uniform < jnp.power(base, ratio**power)
-    # Not drawn: an infinite level, which changes nothing but keeps a NaN whole.
-    return shorten(updates, scaled, jnp.where(drawn, level, jnp.inf)), norm, above & drawn
+    # Not drawn: an infinite level, which changes nothing but keeps a NaN whole. A level that is NaN
+    # is seen in every step, as in every other clipping.
+    used = jnp.where(drawn | jnp.isnan(level), level, jnp.inf)
+    return shorten(updates, scaled, used), norm, above & drawn
 
 
 def clip_with_probability(

@@ -24,6 +24,7 @@ from clipjax.optim._checks import (
     check_key,
     check_positive,
     check_transformation,
+    is_concrete,
     naming,
 )
 from clipjax.optim._trees import wide_dtype
@@ -93,7 +94,7 @@ def explicit_graduated_optimization(
 
     Args:
         fn: x -> a scalar.
-        x0: the start; a tree of floating-point arrays.
+        x0: the start; a tree of finite floating-point arrays.
         key: a JAX random key.
         levels: δ_m > 0, one per stage, from `smoothing_levels`, `hazan_schedule` or your own.
         learning_rate: a number η, for steps of size ηδ_m; or a function (δ_m, t) -> step size, t
@@ -117,7 +118,8 @@ def explicit_graduated_optimization(
 
     Raises:
         ValueError: for levels that are empty or not positive and finite, steps that are negative,
-            not whole or not one per stage, and whatever `smoothed_value_and_grad` refuses.
+            not whole or not one per stage, a start that is not finite, and whatever
+            `smoothed_value_and_grad` refuses.
 
     Examples:
         >>> def rastrigin(x):
@@ -142,6 +144,7 @@ def explicit_graduated_optimization(
     if not callable(learning_rate):
         check_positive("learning_rate", learning_rate, finite=True)
     check_floating(x0, "x0")
+    _check_finite("x0", x0)
     dtype = wide_dtype(x0)
     deltas = deltas.astype(dtype)
     inner = optax.identity() if direction is None else direction
@@ -186,6 +189,14 @@ def explicit_graduated_optimization(
     plan = jnp.arange(len(deltas)), deltas, steps
     (x, _), (values, smoothed) = jax.lax.scan(stage, (start, inner.init(start)), plan)
     return ExplicitGraduatedResult(x, values, smoothed, deltas, steps)
+
+
+def _check_finite(name: str, point: Any) -> None:
+    """Raise ValueError, naming the leaf, if a point is known now and not finite."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(point):
+        if is_concrete(leaf) and not jnp.all(jnp.isfinite(leaf)):
+            where = jax.tree_util.keystr(path) or "the only leaf"
+            raise ValueError(f"{name} must be finite, but {where} holds NaN or infinity.")
 
 
 def smoothing_levels(

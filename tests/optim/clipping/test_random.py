@@ -131,3 +131,11 @@ def test_the_key_of_the_state_decides_not_that_of_the_factory():
 def test_bad_numbers_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.999])
+def test_a_level_that_is_nan_is_seen_whether_drawn_or_not(uniform):
+    """A schedule that ends in NaN would leave one gradient in ten as it is."""
+    updates, _, clipped = clip_at_random(jnp.array([3.0, 4.0]), uniform, jnp.nan, 0.9)
+    assert np.all(np.isnan(updates))
+    assert not clipped

@@ -177,6 +177,8 @@ def test_jit_vmap_and_trees_and_traced_plans():
         ({"num_samples": 3}, "num_samples must be even"),
         ({"distribution": "bal"}, "Did you mean 'ball'"),
         ({"x0": jnp.arange(3)}, "real floating-point"),
+        ({"x0": jnp.array([1.0, jnp.nan])}, "x0 must be finite, but the only leaf holds NaN"),
+        ({"x0": {"a": 1.0, "b": -np.inf}}, r"x0 must be finite, but \['b'\] holds"),
     ],
 )
 def test_bad_input_is_named(change, words):
