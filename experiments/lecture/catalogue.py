@@ -1,11 +1,11 @@
 """All experiments of the lecture, in its order."""
 
-from experiments.lecture import rosenbrock, sgd_on_a_line
+from experiments.lecture import escape, rosenbrock, sgd_on_a_line
 from experiments.lecture.experiment import Experiment
 from experiments.setup.checks import nearest
 
 EXPERIMENTS: dict[str, Experiment] = {
-    module.EXPERIMENT.name: module.EXPERIMENT for module in (sgd_on_a_line, rosenbrock)
+    module.EXPERIMENT.name: module.EXPERIMENT for module in (sgd_on_a_line, rosenbrock, escape)
 }
 
 

@@ -153,11 +153,11 @@ FAMILIES: dict[str, dict[str, Method]] = {
         "clipped_adagrad": Method("clipped AdaGrad", clipjax.clipped_adagrad),
         "acclip": _plain("ACClip", clipjax.acclip),
         "normalized_sgd": _behind("normalised SGD", lambda _: clipjax.normalize_by_global_norm()),
-        "clip_by_value": _behind("by value", clipjax.clip_by_value),
-        "clip_by_zscore": _behind("by z-score", lambda _: clipjax.clip_by_zscore()),
-        "clip_by_quantile": _behind("by quantile 0.9", lambda _: clipjax.clip_by_quantile(0.9)),
+        "clip_by_value": _behind("clip by value", clipjax.clip_by_value),
+        "clip_by_zscore": _behind("clip by z-score", lambda _: clipjax.clip_by_zscore()),
+        "clip_by_quantile": _behind("clip by quantile", lambda _: clipjax.clip_by_quantile(0.9)),
         "clip_by_adaptive_norm": _behind(
-            "by adaptive norm", lambda level: clipjax.clip_by_adaptive_norm(absolute=level)
+            "clip by own norm", lambda level: clipjax.clip_by_adaptive_norm(absolute=level)
         ),
         "muon": _plain("Muon", contrib.muon)._replace(column=True),
     },
