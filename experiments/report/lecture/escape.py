@@ -15,9 +15,10 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GD, SGD = "#000000", "#D55E00"
 
 WAVES = (
-    "Left: gradient descent stays in the first minimum that it meets, SGD with the same step goes "
-    "on. Right: how often SGD has left that minimum; dots with 95 % Wilson intervals are measured, "
-    "lines are computed without a draw."
+    "Left: gradient descent stays in the first minimum that it meets, SGD goes on (one run). "
+    "Right: how often SGD has left that minimum; dots with 95 % Wilson intervals are measured, "
+    "lines are computed without a draw. With the largest noise some runs are still on the plateau "
+    "to the right."
 )
 HOLLOWS = (
     "Left: gradient descent from 2 with a small step and with a large one; dashed, the loss "
@@ -49,6 +50,8 @@ class Given:
     """f along the ways."""
     shifted: np.ndarray
     """The hollows, shifted."""
+    hollow_rates: tuple[float, float]
+    """The small step and the large one."""
     rates: Sequence[float]
     batches: Sequence[int]
     steps: int
@@ -87,7 +90,7 @@ def waves(given: Given, found: Mapping[str, np.ndarray]) -> Drawing:
     ways.plot(*given.curves["waves"], color=GREY)
     _way(ways, found["waves_sgd"], given.heights["waves_sgd"], SGD, "SGD", "o")
     _way(ways, found["waves_gd"], given.heights["waves_gd"], GD, "gradient descent", "s")
-    ways.set(title="waves", xlabel="x", ylabel="f", xlim=(-0.6, 2.4))
+    ways.set(title="waves", xlabel="x", ylabel="f", xlim=(-1.5, 4))
     ways.legend(loc="lower right")
     for i, rate in enumerate(given.rates):
         color, marker = COLORS[i % len(COLORS)], MARKERS[i % len(MARKERS)]
@@ -122,10 +125,10 @@ def hollows(given: Given, found: Mapping[str, np.ndarray]) -> Drawing:
     ways, sweep = axes[0]
     ways.plot(*given.curves["hollows"], color=GREY)
     ways.plot(given.curves["hollows"][0], given.shifted, color=GREY, linestyle=style.DASHED, lw=1)
-    large = "step 12.9"
+    small, large = (f"step {rate:g}" for rate in given.hollow_rates)
     ways.plot(found["large"], given.heights["hollows_large"], color=SGD, lw=0.4, alpha=0.6)
     _way(ways, found["large"], given.heights["hollows_large"], SGD, large, "o")
-    _way(ways, found["small"], given.heights["hollows_small"], GD, "step 0.1", "s")
+    _way(ways, found["small"], given.heights["hollows_small"], GD, small, "s")
     ways.set(title="a narrow and a wide hollow", xlabel="x", ylabel="f")
     ways.legend(loc="lower right")
     for i, (name, color) in enumerate((("narrow", COLORS[4]), ("wide", COLORS[1]))):
