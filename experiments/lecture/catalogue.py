@@ -1,6 +1,13 @@
 """All experiments of the lecture, in its order."""
 
-from experiments.lecture import double_descent, exponential_rates, plateaus, sgd_on_a_line
+from experiments.lecture import (
+    double_descent,
+    escape,
+    exponential_rates,
+    plateaus,
+    rosenbrock,
+    sgd_on_a_line,
+)
 from experiments.lecture.experiment import Experiment
 from experiments.setup.checks import nearest
 
@@ -9,6 +16,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     for module in (
         sgd_on_a_line,
         plateaus,
+        rosenbrock,
+        escape,
         exponential_rates,
         double_descent,
     )
