@@ -7,6 +7,7 @@ from experiments.lecture import (
     plateaus,
     rosenbrock,
     sgd_on_a_line,
+    sgd_theorems,
 )
 from experiments.lecture.experiment import Experiment
 from experiments.setup.checks import nearest
@@ -16,6 +17,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     for module in (
         sgd_on_a_line,
         plateaus,
+        sgd_theorems,
         rosenbrock,
         escape,
         exponential_rates,

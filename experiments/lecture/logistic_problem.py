@@ -27,8 +27,9 @@ def make_problem(ridge: float) -> LogisticRegression:
 
 
 def start_point() -> jax.Array:
-    """Return x_0, a draw from the normal law."""
-    return jax.random.normal(jax.random.key(0), (COLUMNS,))
+    """Return x_0, a draw from the normal law: the same in float32 and in float64."""
+    drawn = jax.random.normal(jax.random.key(0), (COLUMNS,), jnp.float32)
+    return drawn.astype(float)
 
 
 class Recorded(NamedTuple):
