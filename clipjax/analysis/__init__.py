@@ -3,9 +3,10 @@
 Quantiles far in the tail with intervals; how heavy a tail is, beside a Gaussian control; norms of
 gradient noise; averages over noise without random numbers; checks of the conditions under which
 graduated optimisation is proved to work; the separator of largest margin, and how far weights are
-from it. Losses over planes are in `clipjax.analysis.landscape`.
+from it; weight decay beside growing steps. Losses over planes are in `clipjax.analysis.landscape`.
 """
 
+from clipjax.analysis.exponential_rates import RateComparison, compare_exponential_rates
 from clipjax.analysis.gradient_noise import (
     GradientNoise,
     gradient_noise,
@@ -70,6 +71,7 @@ __all__ = [
     "Outliers",
     "Quadrature",
     "Quantiles",
+    "RateComparison",
     "SigmaNice",
     "alignment_probability",
     "alignment_probability_uniform_angle",
@@ -80,6 +82,7 @@ __all__ = [
     "bootstrap_ranks",
     "check_new_sigma_nice",
     "check_sigma_nice",
+    "compare_exponential_rates",
     "d_bounds",
     "direction_error",
     "gamma_lower_bound",

@@ -248,6 +248,7 @@ def _calls():
         "theory.restarted_infinite_variance_clipped_sstm_constants": dict(
             strong, moment=1.5, batch_size=1
         ),
+        "theory.exponential_schedule": dict(learning_rate=0.1, weight_decay=0.1, momentum=0.0),
         "theory.sgd_convex_schedule": dict(distance=1.0, noise_scale=1.0, iterations=10),
         "theory.sgd_decreasing_schedule": dict(initial_step=0.1),
         "theory.sgd_pl_schedule": dict(strong_convexity=0.1),

@@ -99,9 +99,39 @@ def test_traced_constants_and_the_methods_that_take_them():
     np.testing.assert_allclose(clipjax.eval_params(state, x), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("gamma", [0.0, 0.9])
+def test_exponential_steps_are_powers_of_the_larger_root(gamma):
+    """NumPy's roots of x² - (1 + γ - λη)x + γ in float64; float32 with a decay as is used."""
+    eta, decay = 0.1, 0.02
+    alpha = np.roots([1, -(1 + gamma - decay * eta), gamma]).max()
+    k = np.array([0, 1, 2, 50, 1000])
+    with jax.enable_x64(True):
+        steps = theory.exponential_schedule(eta, decay, gamma)(jnp.asarray(k))
+    np.testing.assert_allclose(steps, eta * alpha ** (-2.0 * k - 1), rtol=1e-10)
+    # 1 - α is 5e-8 / (1 - γ): less than float32 has beside 1, and the steps double all the same.
+    gentle = theory.exponential_schedule(1e-4, 5e-4, gamma)
+    steps = int(np.log(2) * (1 - gamma) / (2 * 5e-8))
+    np.testing.assert_allclose(gentle(steps) / gentle(0), 2.0, rtol=1e-5)
+
+
+def test_exponential_steps_at_their_limit():
+    """λη = (1 - √γ)²: a double root α = √γ; γ = 0: α = 1 - λη; no decay: constant steps."""
+    steps = theory.exponential_schedule(1.0, 0.25, 0.25)
+    np.testing.assert_allclose(steps(0), 2.0, rtol=1e-6)
+    np.testing.assert_allclose(theory.exponential_schedule(0.5, 0.0, 0.9)(10**6), 0.5)
+    traced = jax.jit(lambda eta, decay: theory.exponential_schedule(eta, decay)(3))
+    np.testing.assert_allclose(traced(0.5, 0.2), 0.5 * 0.9**-7, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: theory.exponential_schedule(0.1, 0.1, 1.0), r"momentum must lie in \[0, 1\)"),
+        (lambda: theory.exponential_schedule(0.1, -0.1), "weight_decay must lie in"),
+        (
+            lambda: theory.exponential_schedule(1.0, 0.26, 0.25),
+            r"at most \(1 - sqrt\(momentum\)\)\^2 = 0.25, got 0.26: the weights would oscillate",
+        ),
         (lambda: theory.sgd_pl_schedule(0.0), "strong_convexity must be positive, got 0.0"),
         (lambda: theory.sgd_decreasing_schedule(np.inf), "initial_step must be finite, got inf"),
         (lambda: theory.sgd_convex_schedule(-1.0, 1.0, 10), "distance must be positive"),

@@ -63,6 +63,7 @@ from clipjax.optim.theory.infinite_variance import (
     restarted_infinite_variance_clipped_sstm_constants,
 )
 from clipjax.optim.theory.schedules import (
+    exponential_schedule,
     sgd_convex_schedule,
     sgd_decreasing_schedule,
     sgd_pl_schedule,
@@ -78,6 +79,7 @@ __all__ = [
     "estimate_noise_scale",
     "estimate_smoothness",
     "estimate_smoothness_from_gradients",
+    "exponential_schedule",
     "holder_clipped_sgd_constants",
     "holder_clipped_sstm_constants",
     "infinite_variance_clipped_sgd_constants",

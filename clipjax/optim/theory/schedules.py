@@ -4,13 +4,17 @@ SGD is x_{k+1} = x_k − α_k ∇f_{i_k}(x_k), with E‖∇f_i(x)‖² ≤ σ².
 the stochastic gradient, not its variance. A strongly convex f on all of R^n cannot satisfy it:
 there the theorem is about a bounded set in which the iterates stay.
 
-The schedules are those of the lecture (source 002), where all but the last are also proved.
+The first three are those of the lecture (source 002), where all but the third are also proved. The
+last is no theorem on noise: it says which growing steps do what weight decay does.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from clipjax.optim._checks import check_count, check_positive
+from clipjax.optim._checks import check_count, check_interval, check_positive, is_concrete
 from clipjax.typing import Schedule
 
 
@@ -129,5 +133,83 @@ def sgd_decreasing_schedule(initial_step: jax.typing.ArrayLike) -> Schedule:
     def schedule(count: jax.typing.ArrayLike) -> jax.Array:
         steps = jnp.asarray(count, float) + 1
         return jnp.asarray(initial_step, steps.dtype) / jnp.sqrt(steps)
+
+    return schedule
+
+
+def exponential_schedule(
+    learning_rate: jax.typing.ArrayLike,
+    weight_decay: jax.typing.ArrayLike,
+    momentum: jax.typing.ArrayLike = 0.0,
+) -> Schedule:
+    r"""Return the growing steps that do without weight decay what SGD does with it.
+
+    .. math:: \tilde\eta_k = \eta\,\alpha^{-2k-1}, \qquad
+       \alpha = \tfrac12\left(1 + \gamma - \lambda\eta
+       + \sqrt{(1 + \gamma - \lambda\eta)^2 - 4\gamma}\right)
+
+    for a scale-invariant loss, L(cw) = L(w) for all c > 0, such as that of a network whose weights
+    each feed a normalisation. SGD with step η, momentum γ and weight decay λ, added to the
+    gradient,
+
+    .. math:: m_{k+1} = \gamma m_k + \nabla L(w_k) + \lambda w_k, \qquad
+       w_{k+1} = w_k - \eta m_{k+1}
+
+    from m_0 = 0 then goes through the same directions as SGD with momentum γ, steps
+    :math:`\tilde\eta_k` and no decay from the same w_0: :math:`\tilde w_k = \alpha^{-k} w_k`. With
+    momentum the latter must begin with
+
+    .. math:: \tilde m_0 = -\frac{1 - \alpha}{\eta\alpha}\, w_0,
+
+    not with 0. `clipjax.analysis.compare_exponential_rates` runs both on a loss of your own. Where
+    the first clips ∇L at a level c, the second must clip at c α^k.
+
+    Args:
+        learning_rate: η > 0; a number or a traced scalar.
+        weight_decay: λ ≥ 0, added to the gradient times the weights, as
+            `optax.add_decayed_weights` in front of `optax.sgd` does it; likewise.
+        momentum: γ in [0, 1); likewise.
+
+    Returns:
+        A schedule of the step k, from 0. It grows by the factor 1/α² ≈ 1 + 2λη/(1 − γ) a step, so
+        that float32 overflows after about 44(1 − γ)/(λη) steps.
+
+    Raises:
+        ValueError: for concrete numbers outside of their ranges, or with λη > (1 − √γ)²: the
+            weights then oscillate, and no steps do the same.
+
+    Examples:
+        >>> schedule = exponential_schedule(0.1, 0.5)  # α = 1 - 0.05
+        >>> print(round(float(schedule(0)), 6), round(float(schedule(1) / schedule(0)), 6))
+        0.105263 1.108033
+
+    References:
+        Li and Arora 2019, "An exponential learning rate schedule for deep learning", Theorem 2.12
+        (arXiv 1910.07454; RECALLED). DERIVED: from w_k = α^k w̃_k and 1 + γ − λη = α + γ/α, and
+        tested to rounding.
+    """
+    check_positive("learning_rate", learning_rate, finite=True)
+    check_interval("weight_decay", weight_decay, 0, float("inf"), closed_high=False)
+    check_interval("momentum", momentum, 0, 1, closed_high=False)
+    eta, decay, gamma = (
+        jnp.asarray(value, float) for value in (learning_rate, weight_decay, momentum)
+    )
+    if all(map(is_concrete, (learning_rate, weight_decay, momentum))):
+        # In float64: of jax's float32 numbers the limit itself would be refused.
+        known: Any = (learning_rate, weight_decay, momentum)
+        rate, shrink, memory = map(np.float64, known)
+        product, largest = rate * shrink, (1 - np.sqrt(memory)) ** 2
+        if product > largest:
+            raise ValueError(
+                "weight_decay * learning_rate must be at most (1 - sqrt(momentum))^2 = "
+                f"{largest:.3g}, got {product:.3g}: the weights would oscillate."
+            )
+    # 1 - α is the smaller root of x² - (1 - γ + λη)x + λη, here without cancellation.
+    width = 1 - gamma + decay * eta
+    shrinking = 2 * decay * eta / (width + jnp.sqrt(jnp.maximum(width**2 - 4 * decay * eta, 0)))
+
+    def schedule(count: jax.typing.ArrayLike) -> jax.Array:
+        steps = 2 * jnp.asarray(count, float) + 1
+        return eta * jnp.exp(-steps * jnp.log1p(-shrinking))
 
     return schedule

@@ -1,0 +1,1 @@
+"""The pictures of `experiments.lecture`: a file for each experiment, and the page of all."""
