@@ -7,6 +7,8 @@ import tempfile
 # Simulated devices deadlock on few cores unless the host thread pool is larger than their number.
 os.environ.setdefault("NPROC", "32")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# NumPy's threads wait for one another by spinning, which takes the cores from the other workers.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # Nearly all the time of the tests goes into compiling small programs. XLA's older emitters, one
 # code file a program and no optimisation by LLVM save two fifths of it. Flags of the user come
 # later and win. Programs that tests start (tests/experiments/cli.py) get none of these, and compile

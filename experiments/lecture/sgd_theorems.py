@@ -76,7 +76,7 @@ class Config:
             )
 
 
-QUICK = Config(steps=1000, per_decade=6, seeds=100, newton_steps=(10_000, 100_000), newton_seeds=20)
+QUICK = Config(steps=1000, per_decade=6, seeds=100, newton_steps=(3000, 30_000), newton_seeds=20)
 
 THEOREMS = {
     "pl_constant": "PL, constant step",
