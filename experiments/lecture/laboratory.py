@@ -26,6 +26,7 @@ from experiments.setup.checked_files import (
     write_arrays,
     write_plan,
 )
+from experiments.setup.checks import shown
 from experiments.setup.provenance import git_commit, versions
 
 SECONDS = "seconds"
@@ -138,5 +139,7 @@ def _changed(done: Done) -> str:
     full = config_files.to_json(done.experiment.config)
     used = config_files.to_json(done.config)
     return "; ".join(
-        f"{key} is {used[key]} instead of {full[key]}" for key in used if used[key] != full[key]
+        f"{key} is {shown(used[key])} instead of {shown(full[key])}"
+        for key in used
+        if used[key] != full[key]
     )
