@@ -15,7 +15,7 @@ theirs sees whatever the batch is.
 
 import dataclasses
 
-from configs.graduated import METHODS
+from configs.graduated_tuning import METHODS
 from experiments.config import SGD, Duration, Grid, ResNet18, Run
 
 base = Run(
