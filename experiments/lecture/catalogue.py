@@ -5,6 +5,7 @@ from experiments.lecture import (
     escape,
     exponential_rates,
     plateaus,
+    rare_classes,
     rosenbrock,
     sgd_on_a_line,
     sgd_theorems,
@@ -20,6 +21,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         sgd_theorems,
         rosenbrock,
         escape,
+        rare_classes,
         exponential_rates,
         double_descent,
     )
