@@ -132,7 +132,7 @@ def test_training_is_the_method_written_out(method):
 def test_equal_weights_have_equal_gradients():
     """Columns of the first layer, all entries of the middle ones, rows of the last."""
     weights = experiment.start("equal", (5, 6, 3, 4), jax.random.key(0))
-    rows = np.random.default_rng(1).normal(size=(9, 5)).astype(np.float32)
+    rows = jax.random.normal(jax.random.key(1), (9, 5))
     gradient = jax.grad(lambda w: (experiment.network(w, rows)[0][:, 0] ** 2).sum())(weights)
     assert float(np.abs(gradient["first"]).max()) > 0
     for name, axes in (("first", 1), ("middle", (1, 2)), ("last", 0)):
