@@ -39,9 +39,9 @@ class Config:
     """The experiment."""
 
     shallow: Depth = 22
-    """Layers of the network that trains either way."""
+    """Layers of the network that the lecture trains from both starts."""
     deep: Depth = 30
-    """Layers of the one that does not."""
+    """Layers of the one that it trains from He's weights alone."""
     wide: Annotated[int, Range(8, 4096)] = 128
     """Neurons of a layer where variances are measured."""
     draws: Annotated[int, Range(20, 100_000)] = 300
