@@ -4,7 +4,9 @@ from experiments.lecture import (
     double_descent,
     escape,
     exponential_rates,
+    initialisation,
     plateaus,
+    rare_classes,
     rosenbrock,
     sgd_on_a_line,
     sgd_theorems,
@@ -20,6 +22,8 @@ EXPERIMENTS: dict[str, Experiment] = {
         sgd_theorems,
         rosenbrock,
         escape,
+        initialisation,
+        rare_classes,
         exponential_rates,
         double_descent,
     )
