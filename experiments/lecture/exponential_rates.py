@@ -44,8 +44,8 @@ class Config:
     """Largest gradient norm of the clipped runs."""
     epsilon: Annotated[float, POSITIVE] = 1e-3
     """What a normalisation adds to the variance where it is not invariant."""
-    steps: Annotated[int, Range(2, 10**6)] = 400
-    """Steps of each run."""
+    steps: Annotated[int, Range(2, 10**6)] = 200
+    """Steps of each run. Training amplifies rounding, about tenfold in 80 steps."""
     seeds: Annotated[int, Range(1, 1000)] = 3
     """Runs: weights and batches."""
 
@@ -173,10 +173,10 @@ def judge(config: Config, found: Arrays) -> list[Claim]:
         for kind, value in least.items()
     ]
     grown, decayed = (found[f"{name}_momentum"] for name in ("grown_norm", "decayed_norm"))
-    schedule = theory.exponential_schedule(
-        config.learning_rate, config.weight_decay, config.momentum
-    )
     with jax.enable_x64(True):
+        schedule = theory.exponential_schedule(
+            config.learning_rate, config.weight_decay, config.momentum
+        )
         shrink = float(schedule(-1)) / config.learning_rate
     ratio = grown[:, -1] / decayed[:, -1] * shrink**config.steps
     claims.append(
@@ -184,7 +184,7 @@ def judge(config: Config, found: Arrays) -> list[Claim]:
             "Weights with growing steps are α^(−k) times those with decay.",
             f"after {config.steps} steps {(grown[:, -1] / decayed[:, -1]).mean():.4g} times, "
             f"α^(−k) is {shrink**-config.steps:.4g}",
-            bool(np.all(np.abs(ratio - 1) < 1e-5)),
+            bool(np.all(np.abs(ratio - 1) < 1e-9)),
         )
     )
     largest = (1 - config.momentum**0.5) ** 2

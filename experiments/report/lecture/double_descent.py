@@ -89,7 +89,8 @@ def features(widths: Sequence[int], examples: int, found: Mapping[str, np.ndarra
         axis.set(xscale="log", xlabel="random features", title=title)
         if name != "feature_error":
             axis.set_yscale("log")
-    axes[0, 0].legend(loc="upper right", fontsize=8)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=4, fontsize=8)
     return style.drawing(figure)
 
 

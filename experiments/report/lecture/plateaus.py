@@ -65,7 +65,7 @@ def figure(
         right.set(title=f"μ = {ridge:g}: other methods")
         for axis in (left, right):
             axis.set(yscale="log", xlabel="steps")
-            axis.legend(fontsize=8, loc="center right")
+            axis.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 0.05))
     return style.drawing(made)
 
 
