@@ -8,7 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from clipjax.optim._checks import check_callable, check_count, check_floating, check_positive
+from clipjax.optim._checks import (
+    check_callable,
+    check_count,
+    check_floating,
+    check_like,
+    check_positive,
+    naming,
+)
 from clipjax.optim.clipping import clip_by_global_norm
 from clipjax.optim.theory import exponential_schedule
 
@@ -83,10 +90,15 @@ def compare_exponential_rates(
     """
     check_callable("gradient", gradient)
     check_floating(params)
+    params = jax.tree.map(jnp.asarray, params)
     check_count("steps", steps, minimum=1)
+    with naming("gradient", "params", "step"):
+        like = jax.eval_shape(gradient, params, jnp.asarray(0))
+    check_like("what gradient returns", like, "params", params)
     schedule = exponential_schedule(learning_rate, weight_decay, momentum)
     if clip_level is not None:
         check_positive("clip_level", clip_level, finite=True)
+        clip_level = float(clip_level)  # an integer of 64 bits would overflow in jax
     shrink = schedule(-1) / learning_rate  # η̃_{-1} = ηα
 
     def clipped(level: Any) -> optax.GradientTransformation:

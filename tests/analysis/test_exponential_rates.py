@@ -113,6 +113,8 @@ def test_float32_stays_float32():
     [
         ({"gradient": 3}, "gradient must be a function, got 3"),
         ({"params": {"a": jnp.arange(3)}}, "params"),
+        ({"gradient": lambda w: w}, "gradient failed with the given params and step"),
+        ({"gradient": lambda w, k: w["a"]}, "what gradient returns"),
         ({"steps": 0}, "steps must be a whole number >= 1"),
         ({"clip_level": 0.0}, "clip_level must be positive"),
         ({"learning_rate": -1.0}, "learning_rate must be positive"),

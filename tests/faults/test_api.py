@@ -300,6 +300,15 @@ def _calls():
             search, strong_convexity=1.0, minimiser=[0.0], max_radius=1.0
         ),
         "analysis.check_sigma_nice": dict(search, strong_convexity=1.0, max_radius=1.0),
+        "analysis.compare_exponential_rates": dict(
+            gradient=lambda w, k: w,
+            params=x,
+            learning_rate=0.1,
+            weight_decay=0.1,
+            momentum=0.0,
+            steps=2,
+            clip_level=1.0,
+        ),
         "analysis.d_bounds": dict(a=2.0),
         "analysis.direction_error": dict(params=np.ones((2, 2)), weights=[1.0, 2.0]),
         "analysis.gamma_lower_bound": dict(d_next=1.25),
