@@ -2,6 +2,7 @@
 
     .venv/bin/python -m benchmarks.growth_networks
     .venv/bin/python -m benchmarks.growth_networks --whole-epoch    # minutes
+    .venv/bin/python -m benchmarks.growth_networks --whole-run      # a quarter of an hour
 
 A network step is one step of SGD on a batch of 25 for one network. "All at once" is the program of
 `experiments.growth_networks` over 5 folds x 75 combinations (the search) and 5 folds x 2 (default
@@ -12,7 +13,8 @@ left out. Sides alternate; the fastest repeat counts.
 
 The last column says how long the source's experiment takes at that pace: one epoch of the 375, a
 thousand of the 10. The evaluations between are not in it; with --whole-epoch the search's epoch is
-run from beginning to end, with the order of its batches and its evaluation.
+run from beginning to end, with the order of its batches and its evaluation, and with --whole-run so
+are the thousand epochs.
 """
 
 import time
@@ -61,6 +63,8 @@ class Options:
     """The fastest counts."""
     whole_epoch: bool = False
     """Also train the 375 networks for one epoch, and evaluate them."""
+    whole_run: bool = False
+    """Also train the 10 networks for their 1,000 epochs, and evaluate them after each."""
 
 
 def made_up(options: Options) -> Data:
@@ -102,16 +106,17 @@ class Side:
             )
         jax.block_until_ready(self.params)
 
-    def whole_epoch(self) -> float:
-        """Return the seconds of an epoch with its order and its evaluation, compiled before."""
+    def whole_epochs(self, count: int) -> float:
+        """Return the seconds of epochs with their order and evaluation, compiled before."""
         self.make(1)
         member = self.groups.member
         arguments = self.settings, self.rates[0], self.images, self.labels, member
         jax.block_until_ready(evaluate(self.params, *arguments))
         began = time.perf_counter()
-        self.order = epoch_order(self.groups, 1)
-        self.make(self.per_epoch)
-        jax.block_until_ready(evaluate(self.params, *arguments))
+        for epoch in range(1, count + 1):
+            self.order = epoch_order(self.groups, epoch)
+            self.make(self.per_epoch)
+            jax.block_until_ready(evaluate(self.params, *arguments))
         return time.perf_counter() - began
 
 
@@ -176,8 +181,15 @@ def main(options: Options) -> None:
         table.add_row(name, *cells, f"{epochs:,} in {pace.words(total)}")
     Console(width=120).print(table)
     if options.whole_epoch:
-        spent = many[0].whole_epoch()
+        spent = many[0].whole_epochs(1)
         print(f"one epoch of {many[0].count} networks with its evaluation: {pace.words(spent)}")
+    if options.whole_run:
+        *_, (_, epochs) = CASES.values()
+        spent = many[-1].whole_epochs(epochs)
+        print(
+            f"{epochs:,} epochs of {many[-1].count} networks with their evaluations: "
+            f"{pace.words(spent)}"
+        )
 
 
 if __name__ == "__main__":

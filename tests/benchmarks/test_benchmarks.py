@@ -58,13 +58,16 @@ def test_growing_batches_measures_both_forms(capsys):
 
 
 def test_growth_networks_measures_all_sides(capsys, monkeypatch):
-    monkeypatch.setattr(growth_networks, "CASES", {"two a fold": (2, 1000)})
-    options = growth_networks.Options(250, steps=9, single_steps=9, repeats=1, whole_epoch=True)
+    monkeypatch.setattr(growth_networks, "CASES", {"two a fold": (2, 3)})
+    options = growth_networks.Options(
+        250, steps=9, single_steps=9, repeats=1, whole_epoch=True, whole_run=True
+    )
     growth_networks.main(options)
     printed = capsys.readouterr().out
     # 250 examples are 200 for training, 8 batches: 9 steps are more than an epoch.
-    assert re.search(r"two a fold +│( +[\d,.]+ │){5} +1,000 in \d+ (s|min)", printed)
+    assert re.search(r"two a fold +│( +[\d,.]+ │){5} +3 in \d+ s", printed)
     assert re.search(r"one epoch of 10 networks with its evaluation: \d+ s", printed)
+    assert re.search(r"\n3 epochs of 10 networks with their evaluations: \d+ s", printed)
 
 
 def test_the_loop_of_the_growth_networks_does_what_the_program_does():
