@@ -23,11 +23,11 @@ from experiments.high_probability.references import DEFAULT, reference_of
 from experiments.high_probability.run import readable, run, tables
 from experiments.high_probability.simulate import (
     Method,
-    evaluation_point,
     record_times,
     replica_keys,
     simulate,
 )
+from experiments.setup.evaluation import evaluation_point
 
 REFERENCE = DEFAULT.final
 

@@ -8,7 +8,8 @@ import jax
 import optax
 
 import clipjax
-from experiments.high_probability.simulate import Method, evaluation_point
+from experiments.high_probability.simulate import Method
+from experiments.setup.evaluation import evaluation_point
 from experiments.setup.expressions import evaluate
 
 if TYPE_CHECKING:  # whose texts are checked here where it is made

@@ -8,40 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import optax.contrib
 
-import clipjax
 from clipjax import problems
-
-
-def evaluation_point(opt_state: Any, params: Any) -> Any:
-    """Return where a method is to be evaluated: its average if it keeps one, else its parameters.
-
-    Averages are those that `clipjax.eval_params` knows, and `optax.contrib.schedule_free`'s.
-
-    Examples:
-        >>> tx = clipjax.average_iterates(optax.sgd(1.0))
-        >>> state = tx.init(jnp.array(3.0))
-        >>> _, state = tx.update(jnp.array(1.0), state, jnp.array(3.0))
-        >>> print(evaluation_point(state, jnp.array(2.0)))
-        3.0
-        >>> print(evaluation_point(optax.sgd(1.0).init(jnp.array(3.0)), jnp.array(2.0)))
-        2.0
-    """
-
-    def is_schedule_free(node: Any) -> bool:
-        return isinstance(node, optax.contrib.ScheduleFreeState)
-
-    nodes = jax.tree.leaves(opt_state, is_leaf=is_schedule_free)
-    free = [node for node in nodes if is_schedule_free(node)]
-    if free:
-        return optax.contrib.schedule_free_eval_params(free[0], params)
-    try:
-        return clipjax.eval_params(opt_state, params)
-    except ValueError as error:
-        if "found no method" not in str(error):
-            raise
-        return params
+from experiments.setup.evaluation import evaluation_point
 
 
 @dataclass(frozen=True)

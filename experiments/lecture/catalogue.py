@@ -2,7 +2,9 @@
 
 from experiments.lecture import (
     double_descent,
-    escape,
+    escape_hollows,
+    escape_waves,
+    escape_wells,
     exponential_rates,
     initialisation,
     plateaus,
@@ -21,7 +23,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         plateaus,
         sgd_theorems,
         rosenbrock,
-        escape,
+        escape_waves,
+        escape_hollows,
+        escape_wells,
         initialisation,
         rare_classes,
         exponential_rates,

@@ -19,10 +19,10 @@ from typing import Annotated
 
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
-from scipy import stats
 
 from clipjax import data as datasets
 from experiments.lecture.experiment import Arrays, Claim, Experiment
+from experiments.lecture.intervals import above, below, interval
 from experiments.report.lecture import double_descent as report
 from experiments.setup.checks import COUNT, ONE_OR_MORE, POSITIVE, SEED, OneOf, Range, check_fields
 
@@ -276,8 +276,8 @@ def _judge_features(config: Config, found: Arrays) -> list[Claim]:
     mean = loss.mean(1)
     tops = widths[mean.argmax(1)]
     noisy, clean = loss[1], loss[0]
-    below = widths < config.examples
-    best_below = found["feature_error"][0][:, below].min(1)
+    narrow = widths < config.examples
+    best_below = found["feature_error"][0][:, narrow].min(1)
     largest = found["feature_error"][0][:, -1]
     gain = best_below - largest
     grown = np.log(noisy[:, threshold] / clean[:, threshold])
@@ -293,24 +293,21 @@ def _judge_features(config: Config, found: Arrays) -> list[Claim]:
         Claim(
             "The widest network makes fewer errors than the best that cannot fit all examples.",
             f"{widths[-1]} features: {_percent(largest)} wrong; best below {config.examples}: "
-            f"{_percent(best_below)}; gain {_interval(100 * gain)} points",
-            bool(_mean(gain) > _spread(gain)),
+            f"{_percent(best_below)}; gain {interval(100 * gain)} points",
+            above(gain, 0),
         ),
         Claim(
             "Label noise makes the peak higher.",
             f"loss at {widths[threshold]} features with {config.label_noise:.0%} of the labels "
-            f"replaced over that without, its logarithm: {_interval(grown)}",
-            bool(_mean(grown) > _spread(grown)),
+            f"replaced over that without, its logarithm: {interval(grown)}",
+            above(grown, 0),
         ),
         Claim(
             "Gradient descent that is stopped early has no peak.",
-            f"noisy labels, {widths[threshold]} features: loss {_interval(flat)} of that of the "
+            f"noisy labels, {widths[threshold]} features: loss {interval(flat)} of that of the "
             f"exact solution; its largest mean loss over all widths is at "
             f"{widths[stopped.mean(0).argmax()]} features",
-            bool(
-                _mean(flat) + _spread(flat) < 0.5
-                and widths[stopped.mean(0).argmax()] < 0.8 * config.examples
-            ),
+            bool(below(flat, 0.5) and widths[stopped.mean(0).argmax()] < 0.8 * config.examples),
         ),
     ]
 
@@ -322,20 +319,6 @@ def _share(holds: np.ndarray) -> float:
 def _quantiles(values: np.ndarray) -> str:
     low, middle, high = np.quantile(values, [0.05, 0.5, 0.95])
     return f"{middle:.3g} ({low:.3g} to {high:.3g})"
-
-
-def _spread(values: np.ndarray) -> float:
-    """Return the half width of a 95 % interval of the mean, by Student's t."""
-    error = np.std(values, ddof=1) / len(values) ** 0.5
-    return float(stats.t.ppf(0.975, len(values) - 1) * error)
-
-
-def _mean(values: np.ndarray) -> float:
-    return float(np.mean(values))
-
-
-def _interval(values: np.ndarray) -> str:
-    return f"{np.mean(values):.3g} ± {_spread(values):.2g} (95 %)"
 
 
 def _percent(values: np.ndarray) -> str:

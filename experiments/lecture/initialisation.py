@@ -24,10 +24,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy import stats
 
 from clipjax import data as datasets
 from experiments.lecture.experiment import Arrays, Claim, Experiment
+from experiments.lecture.intervals import above, interval
 from experiments.report.lecture import initialisation as report
 from experiments.setup.checks import COUNT, POSITIVE, SEED, OneOf, Range, check_fields
 
@@ -305,7 +305,7 @@ def judge(config: Config, found: Arrays) -> list[Claim]:
             allowed = DEVIATIONS * error + (1 / config.wide if way == "backward" else 0)
             close &= bool(np.all(np.abs(mean - factor) <= allowed))
             measured.append(
-                f"{way} times {_interval(steps.mean(1))} a layer, farthest off "
+                f"{way} times {interval(steps.mean(1))} a layer, farthest off "
                 f"{mean[np.abs(mean - factor).argmax()]:.3g}; mean square after {config.deep} "
                 f"layers {values[:, last].mean():.2g}"
             )
@@ -330,8 +330,8 @@ def judge(config: Config, found: Arrays) -> list[Claim]:
         which = method, depth
         he, xavier = ends[which]
         return (
-            f"loss at the end: He {_interval(he)}, Xavier {_interval(xavier)}; difference over "
-            f"all steps {_interval(gains[which])}"
+            f"loss at the end: He {interval(he)}, Xavier {interval(xavier)}; difference over "
+            f"all steps {interval(gains[which])}"
         )
 
     he, xavier = ends["momentum", "deep"]
@@ -344,19 +344,18 @@ def judge(config: Config, found: Arrays) -> list[Claim]:
         Claim(
             f"{config.shallow} layers, SGD with momentum: He's weights train faster.",
             said("momentum", "shallow"),
-            _positive(gains["momentum", "shallow"]),
+            above(gains["momentum", "shallow"], 0),
         ),
         Claim(
             f"{config.shallow} layers, Adam: both train, He's faster.",
             said("adam", "shallow"),
-            bool(ends["adam", "shallow"].max() < 0.9 * LN10)
-            and _positive(gains["adam", "shallow"]),
+            bool(ends["adam", "shallow"].max() < 0.9 * LN10) and above(gains["adam", "shallow"], 0),
         ),
         Claim(
             f"{config.deep} layers: what stalls is the plain step. Adam's, which does not depend "
             "on the gradient's size, trains Xavier's weights too, slower than He's.",
             said("adam", "deep"),
-            bool(ends["adam", "deep"].max() < 0.9 * LN10) and _positive(gains["adam", "deep"]),
+            bool(ends["adam", "deep"].max() < 0.9 * LN10) and above(gains["adam", "deep"], 0),
         ),
     ]
     pairs = [f"{method}_{depth}" for method, depth in losses]
@@ -389,20 +388,6 @@ def _ends(losses: np.ndarray) -> np.ndarray:
 
 
 _LABELS = {"he": "He", "xavier": "Xavier"}
-
-
-def _spread(values: np.ndarray) -> float:
-    """Return the half width of a 95 % interval of the mean, by Student's t."""
-    error = np.std(values, ddof=1) / len(values) ** 0.5
-    return float(stats.t.ppf(0.975, len(values) - 1) * error)
-
-
-def _positive(values: np.ndarray) -> bool:
-    return bool(np.mean(values) > _spread(values))
-
-
-def _interval(values: np.ndarray) -> str:
-    return f"{np.mean(values):.3g} ± {_spread(values):.2g} (95 %)"
 
 
 EXPERIMENT = Experiment(

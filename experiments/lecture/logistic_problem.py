@@ -5,7 +5,6 @@ random_state 0. Labels are ±1: with the labels 0 and 1 of the lecture's noteboo
 examples would have a constant loss.
 """
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,8 +13,8 @@ import numpy as np
 import optax
 from sklearn.datasets import make_classification
 
-import clipjax
 from clipjax.problems import LogisticRegression
+from experiments.setup.evaluation import evaluation_point
 
 EXAMPLES, COLUMNS = 200, 10
 
@@ -86,7 +85,9 @@ def run_sgd(
     gradient = jax.grad(problem.value_on)
 
     def row(x: Any, state: Any) -> Recorded:
-        return Recorded(problem.value(evaluated(state, x)) - minimum, second_moment(problem, x))
+        return Recorded(
+            problem.value(evaluation_point(state, x)) - minimum, second_moment(problem, x)
+        )
 
     def one(key: jax.Array) -> Recorded:
         def step(carry: Any, k: jax.Array) -> Any:
@@ -103,14 +104,6 @@ def run_sgd(
         return jax.tree.map(lambda values: values[at], whole)
 
     return jax.tree.map(np.asarray, jax.jit(jax.vmap(one))(keys))
-
-
-def evaluated(state: Any, x: Any) -> Any:
-    """Return where a method is evaluated: its average if it keeps one, else its iterate."""
-    try:
-        return clipjax.eval_params(state, x)
-    except ValueError:
-        return x
 
 
 def log_spaced(steps: int, per_decade: int) -> np.ndarray:
@@ -133,12 +126,3 @@ def slope(steps: np.ndarray, values: np.ndarray, seed: int) -> tuple[float, floa
     slopes = np.polyfit(log, np.log(means).T, 1)[0]
     low, high = np.quantile(slopes[1:], [0.025, 0.975])
     return float(slopes[0]), float(low), float(high)
-
-
-def mean_interval(values: np.ndarray) -> tuple[float, float]:
-    """Return a mean over runs and 1.96 standard errors."""
-    return float(values.mean()), float(1.96 * values.std(ddof=1) / len(values) ** 0.5)
-
-
-Make = Callable[[], Any]
-"""Returns an Optax transformation."""

@@ -24,11 +24,11 @@ import optax
 import clipjax
 from clipjax.problems import LogisticRegression
 from experiments.lecture.experiment import Arrays, Claim, Experiment
+from experiments.lecture.intervals import mean_and_spread
 from experiments.lecture.logistic_problem import (
     EXAMPLES,
     draw,
     make_problem,
-    mean_interval,
     run_sgd,
     start_point,
 )
@@ -213,7 +213,7 @@ def judge(config: Config, found: Arrays) -> list[Claim]:
                 )
             )
         plateau = found["gap"][i][..., half:].mean(-1)  # (batches, seeds)
-        means = [mean_interval(values) for values in plateau]
+        means = [mean_and_spread(values) for values in plateau]
         partial = [j for j, b in enumerate(config.batches) if b < EXAMPLES]
         falling = all(
             means[j][0] + means[j][1] < means[k][0] - means[k][1]

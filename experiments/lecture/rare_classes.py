@@ -24,14 +24,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy import stats
 
 import clipjax
 from clipjax.analysis import block_tail_index, hill_curve
 from experiments.lecture.experiment import Arrays, Claim, Experiment
-from experiments.lecture.logistic_problem import evaluated
+from experiments.lecture.intervals import above, below, interval
 from experiments.report.lecture import rare_classes as report
 from experiments.setup.checks import COUNT, ONE_OR_MORE, POSITIVE, SEED, Range, check_fields
+from experiments.setup.evaluation import evaluation_point
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def follow(
         def step(carry: Any, _: None) -> Any:
             weights, state = carry
             (_, by_group), gradient = jax.value_and_grad(mean_loss, has_aux=True)(weights)
-            if (point := evaluated(state, weights)) is not weights:
+            if (point := evaluation_point(state, weights)) is not weights:
                 by_group = losses(point)
             updates, state = transformation.update(gradient, state, weights)
             return (optax.apply_updates(weights, updates), state), by_group
@@ -152,7 +152,7 @@ def follow(
         start = jnp.zeros((features.shape[1], 2**groups - 1), features.dtype)
         first = (start, transformation.init(start))
         (weights, state), path = jax.lax.scan(step, first, length=steps)
-        last = evaluated(state, weights)
+        last = evaluation_point(state, weights)
         return jnp.concatenate([path, losses(last)[None]]), last
 
     return jax.vmap(one)(rates)
@@ -286,24 +286,24 @@ def judge(config: Config, found: Arrays) -> list[Claim]:
             )
         )
     rare = {name: found[f"seeds_{name}"][:, -1, -1] / _start(found) for name in METHODS}
-    ends = {name: _interval(values) for name, values in rare.items()}
+    ends = {name: interval(values) for name, values in rare.items()}
     unit = "(loss of the rarest classes at the end, in units of the start)"
     claims += [
         Claim(
             "Adam gets the loss of rare classes down, with and without momentum, where SGD's ends "
             "above the start; no step has noise.",
             f"Adam {ends['adam']}, β₁ = 0: {ends['adam_0']}, SGD {ends['sgd']} {unit}",
-            _below(rare["adam"], 0.8) and _below(rare["adam_0"], 0.8) and _above(rare["sgd"], 1.0),
+            below(rare["adam"], 0.8) and below(rare["adam_0"], 0.8) and above(rare["sgd"], 1.0),
         ),
         Claim(
             "Sign descent does what Adam without momentum does.",
             f"{ends['sign']} and {ends['adam_0']} {unit}",
-            _below(rare["sign"], 0.8) and _below(rare["adam_0"], 0.8),
+            below(rare["sign"], 0.8) and below(rare["adam_0"], 0.8),
         ),
         Claim(
             "Clipping by the global norm does not help rare classes.",
             f"clipped-SGD {ends['clipped_sgd']}, SGD {ends['sgd']} {unit}",
-            _above(rare["clipped_sgd"], 1.0) and _above(rare["clipped_sgd"] / rare["sgd"], 0.9),
+            above(rare["clipped_sgd"], 1.0) and above(rare["clipped_sgd"] / rare["sgd"], 0.9),
         ),
     ]
     thirds = {name: rare_at_third(path) for name, path in paths(config, found).items()}
@@ -312,15 +312,15 @@ def judge(config: Config, found: Arrays) -> list[Claim]:
             "It is not a matter of the rate: when the most frequent class is at a third of its "
             "loss, rare ones are hardly better than at the start with steps along the gradient, "
             "momentum, clipping and acceleration included, and well on their way with signs.",
-            ", ".join(f"{METHODS[name].label} {_interval(v)}" for name, v in thirds.items()),
-            all(_above(thirds[name], 0.8) for name in BY_GRADIENT)
-            and all(_below(thirds[name], 0.75) for name in BY_SIGN),
+            ", ".join(f"{METHODS[name].label} {interval(v)}" for name, v in thirds.items()),
+            all(above(thirds[name], 0.8) for name in BY_GRADIENT)
+            and all(below(thirds[name], 0.75) for name in BY_SIGN),
         ),
         *_judge_tuned(config, found),
     ]
     sizes = found["class_sizes"]
-    above = int((sizes > sizes.min()).sum())
-    labels = hill_curve(sizes.astype(float), [above])
+    larger = int((sizes > sizes.min()).sum())
+    labels = hill_curve(sizes.astype(float), [larger])
     k = config.batches // 10
     noise = [
         [float(hill_curve(values, [k]).low[0]) for values in one] for one in found["noise_norms"]
@@ -332,12 +332,12 @@ def judge(config: Config, found: Arrays) -> list[Claim]:
             f"Hill's index of the sizes of classes {labels.index[0]:.2f} ({labels.low[0]:.2f} to "
             f"{labels.high[0]:.2f}, 95 %); of norms of the noise of batches of "
             f"{config.batch_size} above {np.min(noise):.1f} (least lower end); index of stability "
-            f"of the noise {_interval(block[0])} at the start, {_interval(block[1])} where SGD "
+            f"of the noise {interval(block[0])} at the start, {interval(block[1])} where SGD "
             "ends; 2 is Gaussian, below 2 the variance is infinite",
             bool(
                 labels.high[0] < 2
                 and np.min(noise) > 2
-                and all(_above(one, 1.8) and _below(one, 2.2) for one in block)
+                and all(above(one, 1.8) and below(one, 2.2) for one in block)
             ),
         )
     )
@@ -364,19 +364,19 @@ def _judge_tuned(config: Config, found: Arrays) -> list[Claim]:
         Claim(
             f"After {few} steps, each at its best of {len(config.rates)} rates, Adam's loss of the "
             "rarest classes is below SGD's.",
-            f"by {_interval(gain)}; at the best rates: {said}",
-            _above(gain, 0.0),
+            f"by {interval(gain)}; at the best rates: {said}",
+            above(gain, 0.0),
         ),
         Claim(
             "Nor does clipping help at its best rate.",
-            f"clipped-SGD − SGD {_interval(clipped)}",
-            _above(clipped, -0.01),
+            f"clipped-SGD − SGD {interval(clipped)}",
+            above(clipped, -0.01),
         ),
         Claim(
             f"What Adam gains is time: after {config.tuned_steps} steps at its best rate SGD has "
             "learnt rare classes too, on a problem that small.",
-            f"{_interval(end)} of the start",
-            _below(end, 0.5),
+            f"{interval(end)} of the start",
+            below(end, 0.5),
         ),
     ]
 
@@ -384,24 +384,6 @@ def _judge_tuned(config: Config, found: Arrays) -> list[Claim]:
 def _start(found: Arrays) -> float:
     """Return ln c, every example's loss at W = 0."""
     return float(np.log(len(found["class_sizes"])))
-
-
-def _spread(values: np.ndarray) -> float:
-    """Return the half width of a 95 % interval of the mean, by Student's t."""
-    error = np.std(values, ddof=1) / len(values) ** 0.5
-    return float(stats.t.ppf(0.975, len(values) - 1) * error)
-
-
-def _above(values: np.ndarray, bound: float) -> bool:
-    return bool(np.mean(values) - _spread(values) > bound)
-
-
-def _below(values: np.ndarray, bound: float) -> bool:
-    return bool(np.mean(values) + _spread(values) < bound)
-
-
-def _interval(values: np.ndarray) -> str:
-    return f"{np.mean(values):.3g} ± {_spread(values):.2g} (95 %)"
 
 
 EXPERIMENT = Experiment(

@@ -14,23 +14,23 @@ Muon's step there is the momentum divided by its length, up to what five Newton-
 Shampoo's left moment is full. All is in float64, which gives the reference values to all digits.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from optax import contrib
 from scipy import stats
 
-import clipjax
 from clipjax.problems import Rosenbrock
 from experiments.lecture.experiment import Arrays, Claim, Experiment
+from experiments.lecture.rosenbrock_methods import FAMILIES, METHODS, Method
 from experiments.report.lecture import rosenbrock as report
 from experiments.setup.checks import COUNT, ONE_OR_MORE, POSITIVE, OneOf, Range, check_fields
+from experiments.setup.evaluation import evaluation_point
 
 START = (0.1, 3.0)
 NEARBY, CLOSE = 16, 1e-9
@@ -39,130 +39,6 @@ FAR = 1.0
 """A method whose last f is above this, or no number, is called lost."""
 
 
-class NAGGSState(NamedTuple):
-    """State of `nag_gs`: v, a tree like the parameters."""
-
-    leader: optax.Params
-
-
-def nag_gs(learning_rate: Any, strength: float = 150.0) -> optax.GradientTransformation:
-    """Return NAG-GS with γ = μ, the setting of the lecture, where γ keeps its value.
-
-        v' = (v + α x − α ∇f(x)/μ) / (1 + α),   x' = (x + α v') / (1 + α)
-
-    The semi-implicit (Gauss-Seidel) discretisation of Nesterov's accelerated flow.
-
-    Args:
-        learning_rate: α.
-        strength: μ.
-
-    References:
-        Leplat, Merkulov, Katrutsa, Bershatsky, Tsymboi, Oseledets, NAG-GS, 2022,
-        https://arxiv.org/abs/2209.14937; the order of the two lines is that of its authors' code.
-    """
-
-    def init(params: optax.Params) -> NAGGSState:
-        return NAGGSState(params)
-
-    def update(updates: Any, state: Any, params: Any = None) -> Any:
-        def lead(v: jax.Array, x: jax.Array, g: jax.Array) -> jax.Array:
-            return (v + learning_rate * (x - g / strength)) / (1 + learning_rate)
-
-        leader = jax.tree.map(lead, state.leader, params, updates)
-        share = learning_rate / (1 + learning_rate)
-        return jax.tree.map(lambda v, x: share * (v - x), leader, params), NAGGSState(leader)
-
-    return optax.GradientTransformation(init, update)
-
-
-class Method(NamedTuple):
-    """What runs in the valley."""
-
-    label: str
-    make: Callable[[Any, float], Any]
-    """(learning rate, clip level) -> the Optax transformation."""
-    column: bool = False
-    """Whether w is a matrix of one column."""
-
-
-def _plain(label: str, make: Callable[..., Any], **options: Any) -> Method:
-    return Method(label, lambda rate, _: make(rate, **options))
-
-
-def _behind(label: str, clip: Callable[[float], Any]) -> Method:
-    """SGD behind a clipping."""
-    return Method(label, lambda rate, level: optax.chain(clip(level), optax.sgd(rate)))
-
-
-FAMILIES: dict[str, dict[str, Method]] = {
-    "gradients, signs and lengths": {
-        "sgd": _plain("SGD", optax.sgd),
-        "momentum": _plain("momentum", optax.sgd, momentum=0.9),
-        "nesterov": _plain("Nesterov", optax.sgd, momentum=0.9, nesterov=True),
-        "nag_gs": _plain("NAG-GS", nag_gs),
-        "optimistic_gd": _plain("optimistic GD", optax.optimistic_gradient_descent),
-        "noisy_sgd": _plain("noisy SGD", optax.noisy_sgd, key=0),
-        "schedule_free_sgd": _plain("schedule-free SGD", contrib.schedule_free_sgd),
-        "averaged_sgd": Method("averaged SGD", lambda r, _: clipjax.average_iterates(optax.sgd(r))),
-        "sign_sgd": _plain("sign descent", optax.sign_sgd),
-        "signum": _plain("Signum", optax.signum),
-        "lion": _plain("Lion", optax.lion),
-        "rprop": _plain("Rprop", optax.rprop),
-        "fromage": _plain("Fromage", optax.fromage),
-        "lars": _plain("LARS", optax.lars),
-        "lamb": _plain("LAMB", optax.lamb),
-        "novograd": _plain("NovoGrad", optax.novograd),
-        "dog": _plain("DoG", contrib.dog),
-        "dowg": _plain("DoWG", contrib.dowg),
-    },
-    "moments": {
-        "adagrad": _plain("AdaGrad", optax.adagrad),
-        "adadelta": _plain("AdaDelta", optax.adadelta),
-        "rmsprop": _plain("RMSProp", optax.rmsprop),
-        "sm3": _plain("SM3", optax.sm3),
-        "adafactor": _plain("Adafactor", optax.adafactor),
-        "adam": _plain("Adam", optax.adam),
-        "adamw": _plain("AdamW", optax.adamw),
-        "adamax": _plain("AdaMax", optax.adamax),
-        "nadam": _plain("Nadam", optax.nadam),
-        "radam": _plain("RAdam", optax.radam),
-        "amsgrad": _plain("AMSGrad", optax.amsgrad),
-        "adabelief": _plain("AdaBelief", optax.adabelief),
-        "yogi": _plain("Yogi", optax.yogi),
-        "adan": _plain("Adan", optax.adan),
-        "optimistic_adam": _plain("optimistic Adam", optax.optimistic_adam_v2),
-        "ademamix": _plain("AdEMAMix", contrib.ademamix),
-        "adopt": _plain("ADOPT", contrib.adopt),
-        "acprop": _plain("ACProp", contrib.acprop),
-        "madgrad": _plain("MADGRAD", contrib.madgrad),
-        "schedule_free_adamw": _plain("schedule-free AdamW", contrib.schedule_free_adamw),
-        "prodigy": _plain("Prodigy", contrib.prodigy),
-        "dadapt_adamw": _plain("D-Adapt AdamW", contrib.dadapt_adamw),
-        "cocob": _plain("COCOB", contrib.cocob),
-        "shampoo": _plain("Shampoo", clipjax.shampoo)._replace(column=True),
-    },
-    "clipped, normalised, orthogonal": {
-        "clipped_sgd": Method("clipped-SGD", clipjax.clipped_sgd),
-        "clipped_momentum": Method(
-            "clipped momentum", lambda r, level: clipjax.clipped_sgd(r, level, momentum=0.9)
-        ),
-        "clipped_sstm": Method(
-            "clipped-SSTM", lambda r, level: clipjax.clipped_sstm(r, 10.0, level)
-        ),
-        "clipped_adam": Method("clipped Adam", clipjax.clipped_adam),
-        "clipped_adagrad": Method("clipped AdaGrad", clipjax.clipped_adagrad),
-        "acclip": _plain("ACClip", clipjax.acclip),
-        "normalized_sgd": _behind("normalised SGD", lambda _: clipjax.normalize_by_global_norm()),
-        "clip_by_value": _behind("clip by value", clipjax.clip_by_value),
-        "clip_by_zscore": _behind("clip by z-score", lambda _: clipjax.clip_by_zscore()),
-        "clip_by_quantile": _behind("clip by quantile", lambda _: clipjax.clip_by_quantile(0.9)),
-        "clip_by_adaptive_norm": _behind(
-            "clip by own norm", lambda level: clipjax.clip_by_adaptive_norm(absolute=level)
-        ),
-        "muon": _plain("Muon", contrib.muon)._replace(column=True),
-    },
-}
-METHODS = {name: method for family in FAMILIES.values() for name, method in family.items()}
 Name: TypeAlias = Annotated[str, OneOf(tuple(METHODS))]
 
 
@@ -269,20 +145,13 @@ def follow(
             w, state = carry
             updates, state = transformation.update(gradient(w), state, w)
             w = optax.apply_updates(w, updates)
-            return (w, state), _evaluated(state, w)
+            return (w, state), evaluation_point(state, w)
 
         start = start[:, None] if method.column else start
         path = jax.lax.scan(step, (start, transformation.init(start)), None, length=steps)[1]
         return jnp.concatenate([start[None], path]).reshape(-1, 2)
 
     return np.asarray(jax.jit(jax.vmap(one))(jnp.asarray(rates), jnp.asarray(starts)))
-
-
-def _evaluated(state: Any, w: Any) -> Any:
-    try:
-        return clipjax.eval_params(state, w)
-    except ValueError:  # a method without an average
-        return w
 
 
 def heights(paths: np.ndarray) -> np.ndarray:

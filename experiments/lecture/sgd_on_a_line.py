@@ -24,6 +24,7 @@ import clipjax
 from experiments.lecture.experiment import Arrays, Claim, Experiment
 from experiments.report.lecture import sgd_on_a_line as report
 from experiments.setup.checks import COUNT, ONE_OR_MORE, POSITIVE, SEED, Range, check_fields
+from experiments.setup.evaluation import evaluation_point
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def follow(
             gradient = a.T @ (a @ w - y) / len(y)
             updates, state = transformation.update(gradient, state, w)
             w = optax.apply_updates(w, updates)
-            return (w, state), _evaluated(state, w)
+            return (w, state), evaluation_point(state, w)
 
         first = (start, transformation.init(start))
         path = jax.lax.scan(step, first, jnp.arange(steps))[1]
@@ -175,13 +176,6 @@ def follow(
 
     runs = jax.vmap(jax.vmap(one, (None, 0)), (0, None))
     return np.asarray(jax.jit(runs)(jnp.asarray(rates), keys))
-
-
-def _evaluated(state: Any, w: Any) -> Any:
-    try:
-        return clipjax.eval_params(state, w)
-    except ValueError:  # a method without an average
-        return w
 
 
 class Method(NamedTuple):

@@ -27,11 +27,11 @@ import optax
 import clipjax
 from clipjax.problems import LogisticRegression
 from experiments.lecture.experiment import Arrays, Claim, Experiment
+from experiments.lecture.intervals import mean_and_spread
 from experiments.lecture.logistic_problem import (
     EXAMPLES,
     log_spaced,
     make_problem,
-    mean_interval,
     run_sgd,
     slope,
     start_point,
@@ -235,7 +235,7 @@ def judge(config: Config, found: Arrays) -> list[Claim]:
     for name, title in THEOREMS.items():
         gaps, limit = found[f"gap_{name}"], found[f"bound_{name}"]
         upper = gaps.mean(0) + 1.96 * gaps.std(0, ddof=1) / len(gaps) ** 0.5
-        mean, error = mean_interval(gaps[:, -1])
+        mean, error = mean_and_spread(gaps[:, -1])
         high = float(np.quantile(gaps[:, -1], 0.99))
         claims.append(
             Claim(
@@ -285,7 +285,7 @@ def judge(config: Config, found: Arrays) -> list[Claim]:
     newton, plain = (
         slope(at[last], found[name][:, last], config.seed) for name in ("newton", "newton_plain")
     )
-    ends = [mean_interval(found[name][:, -1]) for name in ("newton", "newton_plain")]
+    ends = [mean_and_spread(found[name][:, -1]) for name in ("newton", "newton_plain")]
     claims.append(
         Claim(
             "A two-phase Newton method reaches O(1/k) without strong convexity, and a smaller gap "

@@ -21,6 +21,7 @@ from clipjax.train.loop import Plan, Stage
 from clipjax.train.step import Controls, Program, controls
 from clipjax.typing import Batch, Task
 from experiments.setup import config, inputs, memory, rule_building
+from experiments.setup.evaluation import evaluation_point
 from experiments.setup.rule_building import Setting
 from experiments.setup.schedules import schedule_shape as schedule_shape
 
@@ -333,7 +334,7 @@ def make_program(
         model=model,
         task=make_task(run, sources[0], weights),
         optimizer=optimizer,
-        evaluation_params=rule_building.answer,
+        evaluation_params=evaluation_point,
         step_metrics=make_step_metrics(run.optimizer, setting.shape),
         mesh=mesh,
         pretrained=None if weights is None else initial_params(run, model, weights),

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from clipjax.optim.evaluation_point import eval_params, has_evaluation_point
 from experiments.setup import allowed_names, expressions
+from experiments.setup.evaluation import evaluation_point
 from experiments.setup.rules import KNOWN, Rule, names_in
 
 SEARCHED = ("clipjax", "optax", "optax.contrib")
@@ -220,7 +220,7 @@ def _fault(rule: Rule, setting: Setting, params: Any, traced: Any) -> _Fault | N
         if jax.tree.map(jnp.shape, moved) != jax.tree.map(jnp.shape, params):
             raise ValueError("its updates have other shapes than the parameters")
         doing = "cannot be evaluated"
-        return answer(state, params)
+        return evaluation_point(state, params)
 
     values = {name: jax.ShapeDtypeStruct((), jnp.float32) for name in traced}
     try:
@@ -231,14 +231,3 @@ def _fault(rule: Rule, setting: Setting, params: Any, traced: Any) -> _Fault | N
             return _Fault(f"optimizer {rule.text!r} {doing}: {said}", None)
         return _Fault(str(error), str(error).removeprefix("optimizer ").split(":")[0])
     return None
-
-
-def answer(opt_state: Any, params: Any) -> Any:
-    """Return where a method is to be evaluated: its own point, else the parameters.
-
-    Examples:
-        >>> params = {"w": jnp.ones(2)}
-        >>> answer(optax.sgd(0.1).init(params), params) is params
-        True
-    """
-    return eval_params(opt_state, params) if has_evaluation_point(opt_state) else params

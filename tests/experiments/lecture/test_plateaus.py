@@ -5,20 +5,15 @@ import numpy as np
 import optax
 import pytest
 
-from experiments.lecture import logistic_problem, plateaus
+from experiments.lecture import logistic_problem
+from experiments.lecture import plateaus as experiment
 from experiments.lecture.logistic_problem import draw, make_problem, run_sgd, slope, start_point
 from experiments.lecture.plateaus import QUICK, Config
 
 
-@pytest.fixture(scope="module")
-def found():
-    return plateaus.compute(QUICK)
-
-
-def test_every_claim_holds(found):
-    claims = plateaus.judge(QUICK, found)
-    assert len(claims) == 9
-    assert [claim.says for claim in claims if not claim.confirmed] == []
+def test_every_claim_holds(found, refuted):
+    assert len(experiment.judge(QUICK, found)) == 9
+    assert refuted(found) == []
 
 
 def test_claims_fail_where_the_phenomenon_is_absent(found):
@@ -27,9 +22,9 @@ def test_claims_fail_where_the_phenomenon_is_absent(found):
     level = np.full_like(found["gap"][:, 0], 0.1)
     changed["gap"] = np.broadcast_to(level[:, None], found["gap"].shape)
     changed["moment"] = found["moment"] * 1e-3
-    for name in plateaus.METHODS:
+    for name in experiment.METHODS:
         changed[f"gap_{name}"] = level * (10 if name == "clipped_sgd" else 0.99)
-    assert [c.says for c in plateaus.judge(QUICK, changed) if c.confirmed] == []
+    assert [c.says for c in experiment.judge(QUICK, changed) if c.confirmed] == []
 
 
 @pytest.mark.parametrize(
@@ -77,7 +72,7 @@ def test_svrg_is_a_loop_written_out():
     """Anchors at the steps 0 and 12 (3 passes in batches of 50), the gap of every step."""
     problem, key = make_problem(1.0), jax.random.key(6)
     with jax.enable_x64(True):
-        found = plateaus.run_svrg(problem, key[None], rate=0.1, batch_size=50, steps=14)[0]
+        found = experiment.run_svrg(problem, key[None], rate=0.1, batch_size=50, steps=14)[0]
         x = anchor = np.asarray(start_point())
         every = np.arange(200)
         expected = [float(problem.value(x)) - problem.minimum]

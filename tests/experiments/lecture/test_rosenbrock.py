@@ -8,45 +8,35 @@ from experiments.lecture import rosenbrock as experiment
 from experiments.lecture.rosenbrock import METHODS, QUICK, Config, follow, gradients, heights
 
 
-@pytest.fixture(scope="module")
-def found():
-    return experiment.compute(QUICK)
+def test_every_claim_holds(found, refuted):
+    assert len(experiment.judge(QUICK, found)) == 7
+    assert refuted(found) == []
 
 
-def test_every_claim_holds(found):
-    claims = experiment.judge(QUICK, found)
-    assert len(claims) == 7
-    assert [claim.says for claim in claims if not claim.confirmed] == []
-
-
-def failed(found):
-    return [i for i, claim in enumerate(experiment.judge(QUICK, found)) if not claim.confirmed]
-
-
-def test_claims_fail_where_the_phenomenon_is_absent(found):
+def test_claims_fail_where_the_phenomenon_is_absent(found, refuted):
     """A zoo in which every method ends alike at every rate: nothing is lost, nobody is better."""
     half = np.full_like(found["last"], 0.5)
     same = dict(found, last=half, smallest=half)
-    assert failed(same) == [0, 1, 2, 3, 4, 5, 6]
+    assert refuted(same) == [0, 1, 2, 3, 4, 5, 6]
 
 
-def test_a_last_digit_that_differs_is_told(found):
+def test_a_last_digit_that_differs_is_told(found, refuted):
     """SGD at 1e-4 must be 0.07801."""
-    assert failed(dict(found, sgd_last=np.asarray(0.07803))) == [0]
+    assert refuted(dict(found, sgd_last=np.asarray(0.07803))) == [0]
 
 
-def test_adagrad_that_goes_farther_than_its_bound_is_told(found):
+def test_adagrad_that_goes_farther_than_its_bound_is_told(found, refuted):
     """All of AdaGrad's way in one step: Σ g² along the path, so the bound, hardly changes."""
     i = QUICK.methods.index("adagrad")
     path = found["path_common"].copy()
     path[i, -1] = [0.1, 2.0]
-    assert failed(dict(found, path_common=path)) == [3]
+    assert refuted(dict(found, path_common=path)) == [3]
 
 
-def test_sgd_that_is_best_above_its_bound_is_told(found):
+def test_sgd_that_is_best_above_its_bound_is_told(found, refuted):
     last = found["last"].copy()
     last[QUICK.methods.index("sgd"), QUICK.lower] = 1e-9
-    assert 2 in failed(dict(found, last=last))
+    assert 2 in refuted(dict(found, last=last))
 
 
 def test_claims_of_methods_that_did_not_run_are_left_out():
@@ -162,16 +152,16 @@ def test_every_method_moves_and_has_a_name_of_its_own():
         assert (path[-1] != path[0]).any()
 
 
-def test_where_rounding_decides_a_reference_need_not_be_met_to_the_digit(found):
+def test_where_rounding_decides_a_reference_need_not_be_met_to_the_digit(found, refuted):
     """RMSProp's last f differs in the third digit between starts that are 1e-9 apart."""
     i = QUICK.methods.index("rmsprop")
     assert np.ptp(found["nearby"][i]) > 3e-5
     last = found["last"].copy()
     last[i, QUICK.lower] = 0.0172
-    assert failed(dict(found, last=last)) == []
+    assert refuted(dict(found, last=last)) == []
     calm = found["nearby"].copy()
     calm[i] = 0.0172
-    assert failed(dict(found, last=last, nearby=calm)) == [0]
+    assert refuted(dict(found, last=last, nearby=calm)) == [0]
 
 
 def test_bad_input_is_named():

@@ -9,15 +9,9 @@ from experiments.lecture import sgd_on_a_line as experiment
 from experiments.lecture.sgd_on_a_line import QUICK, Config, follow, make_line
 
 
-@pytest.fixture(scope="module")
-def found():
-    return experiment.compute(QUICK)
-
-
-def test_every_claim_holds(found):
-    claims = experiment.judge(QUICK, found)
-    assert len(claims) == 6
-    assert [claim.says for claim in claims if not claim.confirmed] == []
+def test_every_claim_holds(found, refuted):
+    assert len(experiment.judge(QUICK, found)) == 6
+    assert refuted(found) == []
 
 
 def test_claims_fail_where_the_phenomenon_is_absent(found):
